@@ -1,0 +1,1 @@
+"""Page statistics of a Django site, exact, in the site's own database."""

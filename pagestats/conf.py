@@ -1,0 +1,130 @@
+"""Every PAGESTATS_* setting: its default, its type, its meaning."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, overload
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+
+class Setting(Generic[T]):
+    """One setting, read from Django's settings each time it is used, so that `override_settings` works.
+
+    Reading raises `ImproperlyConfigured` when the site's value is none that the setting takes;
+    the system checks say the same with the same words.
+    """
+
+    def __init__(self, default: T, *, fits: Callable[[Any], bool], kind: str, hint: str, meaning: str) -> None:
+        self.default = default
+        self.fits = fits
+        self.kind = kind
+        self.hint = hint
+        self.meaning = meaning
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"PAGESTATS_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "Setting[T]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> "Setting[T] | T":
+        if instance is None:
+            return self
+        if fault := self.fault():
+            raise ImproperlyConfigured(f"{fault} {self.hint}")
+        return self.value()
+
+    def value(self) -> T:
+        """Return what the site set, or the default, unjudged."""
+        value: T = getattr(settings, self.name, self.default)
+        return value
+
+    def fault(self) -> str | None:
+        """Return what is wrong with the site's value, or None."""
+        value = self.value()
+        return None if self.fits(value) else f"{self.name} is {value!r}, not {self.kind}."
+
+
+def _switch(*, default: bool, meaning: str) -> Setting[bool]:
+    return Setting(
+        default,
+        fits=lambda value: isinstance(value, bool),
+        kind="True or False",
+        hint="Use True or False.",
+        meaning=meaning,
+    )
+
+
+def _duration(default: timedelta, meaning: str) -> Setting[timedelta]:
+    return Setting(
+        default,
+        fits=lambda value: isinstance(value, timedelta) and value > timedelta(0),
+        kind="a timedelta above zero",
+        hint=f"Use datetime.timedelta(seconds={default.total_seconds():.0f}), for example.",
+        meaning=meaning,
+    )
+
+
+def _size(default: int, meaning: str) -> Setting[int]:
+    return Setting(
+        default,
+        fits=lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+        kind="a whole number above zero",
+        hint=f"Use {default}, for example.",
+        meaning=meaning,
+    )
+
+
+def _is_content(value: Any) -> bool:
+    """Tell whether a value maps names to sources with the four keys that each needs."""
+    keys = {"model", "published", "title", "slug", "type"}
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(source, dict) and set(source) == keys for name, source in value.items()
+    )
+
+
+class Settings:
+    """The settings of a site, each with its default."""
+
+    ENABLED = _switch(
+        default=True, meaning="Record page views and heartbeats. False: the middleware does nothing, not even a query."
+    )
+    DEDUP_WINDOW = _duration(
+        timedelta(minutes=30),
+        "A view of the same page by the same session less than this after, or before, a stored one is a repeat.",
+    )
+    SESSION_TIMEOUT = _duration(
+        timedelta(minutes=2), "A session is active, 'on the site now', this long after its last heartbeat."
+    )
+    HEARTBEAT_DEDUP = _duration(
+        timedelta(seconds=10), "A heartbeat on the same path younger than this is skipped: nothing is written."
+    )
+    BACKFILL_BATCH_SIZE = _size(500, "How many page views a backfill folds into the rollups in one transaction.")
+    EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
+        ("/admin/",),
+        fits=lambda value: isinstance(value, (list, tuple)) and all(isinstance(prefix, str) for prefix in value),
+        kind="a list of path prefixes",
+        hint='Use ["/admin/"], for example.',
+        meaning="The middleware records no path that begins with one of these.",
+    )
+    CONTENT: Setting[dict[str, dict[str, Any]]] = Setting(
+        {},
+        fits=_is_content,
+        kind="a dict of content sources",
+        hint='Use {"posts": {"model": "blog.Post", "published": {"published": True}, '
+        '"title": "title", "slug": "slug", "type": "blog"}}, for example.',
+        meaning="Where titles, page types and the counts of published things come from.",
+    )
+
+    @classmethod
+    def all(cls) -> list[Setting[Any]]:
+        """Return every setting, in the order in which they are written here."""
+        return [setting for setting in vars(cls).values() if isinstance(setting, Setting)]
+
+
+conf = Settings()

@@ -1,0 +1,86 @@
+"""A hit: a request or a beacon made into a value. No database here."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils import timezone
+
+PATH_LENGTH = 512
+SESSION_ID_LENGTH = 64
+PAGE_TYPE_LENGTH = 64
+
+_DIGEST_BYTES = 16
+_YEARS = range(1970, 9999)
+
+
+class InvalidHit(ValueError):
+    """A hit has a text or an instant that no database could keep as it is."""
+
+
+def instant(at: datetime | None) -> datetime:
+    """Return an instant in UTC; None is now.
+
+    The one place where None becomes now. Raises `InvalidHit` for what is not an aware datetime, and for years
+    that a database or a time zone has no room for.
+    """
+    if at is None:
+        return timezone.now().astimezone(UTC)
+    if not isinstance(at, datetime) or timezone.is_naive(at):
+        raise InvalidHit(f"at is {at!r}, not an aware datetime. Give it a time zone, or leave it out for now.")
+    if at.year not in _YEARS:
+        raise InvalidHit(f"at is {at!r}, outside the years {_YEARS.start} to {_YEARS.stop - 1}.")
+    return at.astimezone(UTC)
+
+
+def shorten(text: str, length: int) -> str:
+    """Return text, or, when it is over `length` characters, its beginning and a digest of the whole.
+
+    Two long texts that begin alike stay two; the same text always becomes the same.
+    """
+    if len(text) <= length:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{text[: length - len(digest) - 1]}~{digest}"
+
+
+def _clean(name: str, value: Any, length: int) -> str:
+    """Return a text that all databases keep byte for byte, shortened; raise `InvalidHit` for any other."""
+    if not isinstance(value, str):
+        raise InvalidHit(f"{name} is {value!r}, a {type(value).__name__}, not a str.")
+    if "\x00" in value:
+        raise InvalidHit(f"{name} is {value!r}, with a NUL character, which PostgreSQL cannot store. Leave it out.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidHit(
+            f"{name} is {value!r}, with a lone surrogate, which is no character. Decode with errors='replace'."
+        ) from None
+    return shorten(value, length)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, init=False)
+class Hit:
+    """What arrived, not yet judged: a session was on a path at an instant.
+
+    Arguments:
+        path: the path of the page, never normalised; "/a" and "/a/" are two. Over 512 characters: shortened.
+        session_id: the anonymous string that stands for one browser. Over 64 characters: shortened.
+        at: an aware datetime, kept in UTC; None is now.
+        page_type: "home", "stats", "blog", "page", "other", or a type of the site's own. Over 64: shortened.
+
+    Raises `InvalidHit` for NUL characters, lone surrogates, values that are no strings, and naive datetimes.
+    """
+
+    path: str
+    session_id: str
+    at: datetime
+    page_type: str
+
+    def __init__(self, *, path: str, session_id: str, at: datetime | None = None, page_type: str = "") -> None:
+        set_field = object.__setattr__
+        set_field(self, "path", _clean("path", path, PATH_LENGTH))
+        set_field(self, "session_id", _clean("session_id", session_id, SESSION_ID_LENGTH))
+        set_field(self, "at", instant(at))
+        set_field(self, "page_type", _clean("page_type", page_type, PAGE_TYPE_LENGTH))

@@ -1,0 +1,50 @@
+"""Fold page views that no rollup contains yet into the rollups."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from tqdm import tqdm
+
+from pagestats.rollups import LARGEST_BATCH, Progress, backfill, backfill_status
+
+
+class Command(BaseCommand):
+    """manage.py backfill_aggregates."""
+
+    help = (
+        "Folds pending page views (rows that came by a fixture, bulk_create or plain SQL, or from before the app) into "
+        "the rollups, in chunks of one transaction each. Safe on a live site, safe to run twice, safe to kill: run it "
+        "again and it goes on."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument(
+            "--batch-size",
+            type=int,
+            metavar="N",
+            help=f"Page views a chunk, 1 to {LARGEST_BATCH:,} (default: PAGESTATS_BACKFILL_BATCH_SIZE, 500).",
+        )
+        parser.add_argument(
+            "--status", action="store_true", help="Only say how many page views are pending and how the last run went."
+        )
+
+    def handle(self, *, batch_size: int | None, status: bool, **options: Any) -> None:
+        """Fold, or tell the status."""
+        if status:
+            self.stdout.write(backfill_status().describe(timezone.now()))
+            return
+        try:
+            chunks = backfill(batch_size=batch_size)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        done: Progress | None = None
+        with tqdm(unit=" views", disable=None if options["verbosity"] else True) as bar:
+            for done in chunks:
+                bar.total = done.total
+                bar.update(done.processed - bar.n)
+        if done is None:
+            self.stdout.write("No page views to backfill")
+        else:
+            self.stdout.write(f"Backfilled {done.processed:,} page views with {done.new_visitors:,} new visitors")

@@ -1,0 +1,246 @@
+"""The tables: page views are facts, rollups are derived, active sessions are ephemeral."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from pagestats.conf import conf
+from pagestats.fields import ExactCharField, PartialIndex
+from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH
+
+
+class PageViewQuerySet(models.QuerySet["PageView"]):
+    """Page views, described."""
+
+    def pending(self) -> PageViewQuerySet:
+        """Return the views that no rollup contains yet."""
+        return self.filter(rolled_up=False)
+
+    def rolled_up(self) -> PageViewQuerySet:
+        """Return the views that the rollups contain."""
+        return self.filter(rolled_up=True)
+
+
+class PageView(models.Model):
+    """A hit that was counted. A fact: everything but the active sessions can be derived from these rows."""
+
+    path = ExactCharField(_("path"), max_length=PATH_LENGTH)
+    page_type = ExactCharField(_("page type"), max_length=PAGE_TYPE_LENGTH, blank=True, default="")
+    session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH)
+    timestamp = models.DateTimeField(_("time"))
+    rolled_up = models.BooleanField(
+        _("rolled up"),
+        db_default=False,
+        help_text=_("False: pending. A row that came by any other door than record_page_view is, until a backfill."),
+    )
+
+    objects = PageViewQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("page view")
+        verbose_name_plural = _("page views")
+        indexes = (
+            models.Index(fields=["session_id", "path", "timestamp"], name="pagestats_view_repeat"),
+            models.Index(fields=["path", "timestamp"], name="pagestats_view_path"),
+            models.Index(fields=["timestamp"], name="pagestats_view_time"),
+            PartialIndex(fields=["rolled_up", "id"], name="pagestats_view_pending", where=models.Q(rolled_up=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.path} at {self.timestamp:%Y-%m-%d %H:%M:%S}"
+
+
+class ActiveSessionQuerySet(models.QuerySet["ActiveSession"]):
+    """Sessions, by the age of their last heartbeat."""
+
+    def active(self, at: datetime) -> ActiveSessionQuerySet:
+        """Return the sessions that are on the site at an instant."""
+        return self.filter(last_seen__gt=at - conf.SESSION_TIMEOUT)
+
+    def stale(self, at: datetime) -> ActiveSessionQuerySet:
+        """Return the sessions that have left. Exactly as old as the timeout is neither active nor stale."""
+        return self.filter(last_seen__lt=at - conf.SESSION_TIMEOUT)
+
+
+class ActiveSession(models.Model):
+    """A session that was on the site a moment ago, and where."""
+
+    session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH, primary_key=True)
+    current_path = ExactCharField(_("current path"), max_length=PATH_LENGTH)
+    last_seen = models.DateTimeField(_("last seen"))
+
+    objects = ActiveSessionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("active session")
+        verbose_name_plural = _("active sessions")
+        indexes = (models.Index(fields=["last_seen"], name="pagestats_active_seen"),)
+
+    def __str__(self) -> str:
+        return f"{self.session_id} on {self.current_path}"
+
+
+class Visitor(models.Model):
+    """A session that was ever seen. Its row is the lock of the session: every writer of rollups takes it first.
+
+    Both columns are None while the row is a lock and nothing else: the session has no rolled-up view.
+    """
+
+    session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH, primary_key=True)
+    first_seen = models.DateTimeField(_("first seen"), null=True)
+    last_day = models.DateField(_("last reporting day"), null=True)
+
+    class Meta:
+        verbose_name = _("visitor")
+        verbose_name_plural = _("visitors")
+
+    def __str__(self) -> str:
+        return self.session_id
+
+
+class PageTotal(models.Model):
+    """The figures of one path since tracking began, without its pending views."""
+
+    path = ExactCharField(_("path"), max_length=PATH_LENGTH, primary_key=True)
+    views = models.BigIntegerField(_("views"))
+    visitors = models.BigIntegerField(_("visitors"))
+    first_viewed = models.DateTimeField(_("first viewed"))
+    last_viewed = models.DateTimeField(_("last viewed"))
+
+    class Meta:
+        verbose_name = _("page total")
+        verbose_name_plural = _("page totals")
+        indexes = (models.Index(fields=["-views", "path"], name="pagestats_total_views"),)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.views}"
+
+
+DIMENSION_LENGTH = 32
+
+
+class Rollup(models.Model):
+    """The figures of one reporting day for one value of one dimension; they add up over days, `visitors` does not.
+
+    ("site", "") is the whole site, ("page", path) a page.
+    """
+
+    pk = models.CompositePrimaryKey("dimension", "value", "day")
+    dimension = ExactCharField(_("dimension"), max_length=DIMENSION_LENGTH)
+    value = ExactCharField(_("value"), max_length=PATH_LENGTH, blank=True)
+    day = models.DateField(_("reporting day"))
+    views = models.BigIntegerField(_("views"))
+    visitors = models.BigIntegerField(_("visitors"), help_text=_("Distinct sessions of the day."))
+    new_visitors = models.BigIntegerField(_("new visitors"), help_text=_("Those never seen on a day before."))
+
+    class Meta:
+        verbose_name = _("rollup")
+        verbose_name_plural = _("rollups")
+
+    def __str__(self) -> str:
+        return f"{self.dimension} {self.value} on {self.day}"
+
+
+class Return(models.Model):
+    """How many visitors of a day were last seen on the earlier `previous_day`, in that dimension and value.
+
+    What makes visitors of any range exact: each visitor-day of a range but the session's first one in it has its
+    previous day in the range too, and is taken off once.
+    """
+
+    pk = models.CompositePrimaryKey("dimension", "value", "previous_day", "day")
+    dimension = ExactCharField(_("dimension"), max_length=DIMENSION_LENGTH)
+    value = ExactCharField(_("value"), max_length=PATH_LENGTH, blank=True)
+    previous_day = models.DateField(_("previous day"))
+    day = models.DateField(_("reporting day"))
+    visitors = models.BigIntegerField(_("visitors"))
+
+    class Meta:
+        verbose_name = _("return")
+        verbose_name_plural = _("returns")
+
+    def __str__(self) -> str:
+        return f"{self.dimension} {self.value} on {self.day}, before on {self.previous_day}"
+
+
+class ReportingZone(models.Model):
+    """The one row with the time zone that days are reckoned in: that of the site when its first view was rolled up."""
+
+    ROW = 1
+
+    name = models.CharField(_("name"), max_length=64)
+
+    class Meta:
+        verbose_name = _("reporting zone")
+        verbose_name_plural = _("reporting zone")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def zone_of(cls, rows: models.QuerySet[ReportingZone]) -> ZoneInfo:
+        """Return the zone that is stored in some rows of this table, else the one that is about to be."""
+        return ZoneInfo(rows.filter(pk=cls.ROW).values_list("name", flat=True).first() or settings.TIME_ZONE)
+
+
+class Salt(models.Model):
+    """The secret of one reporting day, without which its anonymous session ids can't be made again."""
+
+    day = models.DateField(_("reporting day"), primary_key=True)
+    secret = models.BinaryField(_("secret"), max_length=32)
+
+    class Meta:
+        verbose_name = _("salt")
+        verbose_name_plural = _("salts")
+
+    def __str__(self) -> str:
+        return f"{self.day}"
+
+
+class Tally(models.Model):
+    """How many hits of a day were not stored, and why. Approximate: a process that is killed loses its last seconds."""
+
+    pk = models.CompositePrimaryKey("day", "outcome", "reason")
+    day = models.DateField(_("reporting day"))
+    outcome = ExactCharField(_("outcome"), max_length=32)
+    reason = ExactCharField(_("reason"), max_length=64, blank=True)
+    count = models.BigIntegerField(_("count"))
+
+    class Meta:
+        verbose_name = _("tally")
+        verbose_name_plural = _("tallies")
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.outcome} {self.reason}: {self.count}"
+
+
+class Run(models.Model):
+    """A piece of work that takes a while, and how far it came. Any process may read it."""
+
+    class Status(models.TextChoices):
+        """Where a run stands."""
+
+        RUNNING = "running", _("running")
+        FINISHED = "finished", _("finished")
+        STOPPED = "stopped", _("stopped")
+
+    kind = models.CharField(_("kind"), max_length=32)
+    status = models.CharField(_("status"), max_length=16, choices=Status)
+    started = models.DateTimeField(_("started"))
+    updated = models.DateTimeField(_("last progress"))
+    finished = models.DateTimeField(_("finished"), null=True)
+    processed = models.BigIntegerField(_("processed"), default=0)
+    result = models.JSONField(_("result"), default=dict)
+
+    class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        indexes = (models.Index(fields=["kind", "-started"], name="pagestats_run_kind"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.started:%Y-%m-%d %H:%M:%S}: {self.status}"

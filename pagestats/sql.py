@@ -1,0 +1,306 @@
+"""What the ORM cannot say, for each database: lock sessions, look around views, add to rollups, try again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+from django.db import OperationalError, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pagestats.fields import collation
+from pagestats.models import PageTotal, PageView, ReportingZone, Visitor
+
+T = TypeVar("T")
+M = TypeVar("M", bound=models.Model)
+
+# -- Transactions ------------------------------------------------------------------------------------------------------
+
+ATTEMPTS = 12
+LONGEST_PAUSE = 0.5  # seconds
+
+POSTGRESQL_LOCK_ERRORS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+MYSQL_LOCK_ERRORS = {1020, 1205, 1213}  # record has changed since last read, lock wait timeout, deadlock
+SQLITE_LOCK_ERRORS = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+
+
+def is_lock_error(error: BaseException) -> bool:
+    """Tell whether a database error would go away if the whole transaction were tried again."""
+    cause = error.__cause__ or error
+    if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):
+        return state in POSTGRESQL_LOCK_ERRORS
+    if (code := getattr(cause, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF in SQLITE_LOCK_ERRORS
+    return bool(cause.args) and cause.args[0] in MYSQL_LOCK_ERRORS
+
+
+def retrying(work: Callable[[], T], *, using: str) -> T:
+    """Call `work` and return what it returns; when it fails on a lock, call it again after a short random pause.
+
+    Inside somebody else's transaction it is called once: only a whole transaction can be tried again.
+    """
+    attempts = 1 if connections[using].in_atomic_block else ATTEMPTS
+    for attempt in range(1, attempts + 1):
+        try:
+            return work()
+        except OperationalError as error:
+            if attempt == attempts or not is_lock_error(error):
+                raise
+        time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**attempt)))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def transact(work: Callable[[], T], *, using: str) -> T:
+    """Call `work` in a transaction, or in a savepoint of the one that is open, trying again as `retrying` does."""
+
+    def attempt() -> T:
+        with transaction.atomic(using=using):
+            return work()
+
+    return retrying(attempt, using=using)
+
+
+# -- Writing -----------------------------------------------------------------------------------------------------------
+
+Change = Literal["keep", "set", "add", "least", "greatest"]
+
+
+def upsert(
+    model: type[models.Model],
+    rows: Iterable[Sequence[Any]],
+    *,
+    key: Sequence[str],
+    changes: Mapping[str, Change],
+    using: str,
+) -> None:
+    """Insert rows of (*key, *changes) values; where a row with that key exists, change it.
+
+    Rows go in the order of their keys, so that two writers never wait for each other in a ring. A change adds to
+    the stored value, sets it, keeps it, or takes the lesser or the greater of the two.
+    """
+    connection = connections[using]
+    fields = [_field(model, name) for name in (*key, *changes)]
+    columns = {name: _column(model, name, connection) for name in (*key, *changes)}
+    table = connection.ops.quote_name(model._meta.db_table)
+    row_sql = f"({', '.join(['%s'] * len(fields))})"
+    start = f"INSERT INTO {table} ({', '.join(columns.values())}) VALUES "
+    conflict, incoming = _conflict(connection, [columns[name] for name in key])
+    end = conflict + ", ".join(
+        f"{columns[name]} = " + _changed(connection, change, f"{table}.{columns[name]}", incoming.format(columns[name]))
+        for name, change in changes.items()
+    )
+    prepared = sorted(rows, key=lambda row: tuple(row[: len(key)]))
+    with connection.cursor() as cursor:
+        for some in _batches(prepared, len(fields), connection):
+            params = [
+                field.get_db_prep_save(value, connection)
+                for row in some
+                for field, value in zip(fields, row, strict=True)
+            ]
+            cursor.execute(start + ", ".join([row_sql] * len(some)) + end, params)
+
+
+def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
+    """Lock sessions until the transaction ends: a writer of the same session waits here.
+
+    It must be the transaction's first statement, and it is a write: SQLite then waits for its turn, where a read that
+    turns into a write would fail at once, and on the others a row that is not there yet is locked as well.
+    """
+    upsert(
+        Visitor,
+        [(session_id, None) for session_id in set(session_ids)],
+        key=["session_id"],
+        changes={"first_seen": "keep"},
+        using=using,
+    )
+
+
+def reads_are_snapshots(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether plain reads of a transaction show the past: then only a locking read sees what others committed."""
+    if connection.vendor != "mysql":
+        return False  # PostgreSQL refuses the lock itself in that case, and `retrying` begins anew
+    return connection.isolation_level not in {"read committed", "read uncommitted"}  # type: ignore[attr-defined]
+
+
+def current(rows: models.QuerySet[M]) -> models.QuerySet[M]:
+    """Return a queryset that sees what others committed, whatever the isolation level of the transaction."""
+    return rows.select_for_update() if reads_are_snapshots(connections[rows.db]) else rows
+
+
+def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
+    return cast("models.Field[Any, Any]", model._meta.get_field(name))
+
+
+def _column(model: type[models.Model], name: str, connection: BaseDatabaseWrapper) -> str:
+    """Return the quoted name of a field's column."""
+    return connection.ops.quote_name(cast(str, _field(model, name).column))
+
+
+def _conflict(connection: BaseDatabaseWrapper, key: Sequence[str]) -> tuple[str, str]:
+    """Return the clause that turns an insert into an upsert, and how it names a column of the incoming row."""
+    if connection.vendor != "mysql":
+        return f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET ", "EXCLUDED.{}"
+    if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+        return " ON DUPLICATE KEY UPDATE ", "VALUES({})"
+    return " AS incoming ON DUPLICATE KEY UPDATE ", "incoming.{}"
+
+
+def _changed(connection: BaseDatabaseWrapper, change: Change, stored: str, new: str) -> str:
+    """Return the expression of a column's new value."""
+    scalar = connection.vendor == "sqlite"  # whose MIN and MAX of two arguments are the others' LEAST and GREATEST
+    match change:
+        case "keep":
+            return stored
+        case "set":
+            return new
+        case "add":
+            return f"{stored} + {new}"
+        case "least":
+            return f"{'MIN' if scalar else 'LEAST'}({stored}, {new})"
+        case "greatest":
+            return f"{'MAX' if scalar else 'GREATEST'}({stored}, {new})"
+
+
+def _batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[list[T]]:
+    """Cut rows of `width` parameters into statements that the database takes."""
+    most = min(connection.features.max_query_params or 10_000, 10_000) // width
+    remaining = iter(rows)
+    while some := list(islice(remaining, most)):
+        yield some
+
+
+# -- Reading -----------------------------------------------------------------------------------------------------------
+
+
+class Viewed(NamedTuple):
+    """Who was where, and when: what a view is to the rollups."""
+
+    session_id: str
+    path: str
+    at: datetime
+
+
+class Surroundings(NamedTuple):
+    """What is stored around a view: the nearest views of its session on its path, and its visitor.
+
+    A stored view of exactly the same instant is both the previous and the next one.
+    """
+
+    previous: datetime | None
+    next: datetime | None
+    previous_rolled_up: datetime | None
+    next_rolled_up: datetime | None
+    first_seen: datetime | None
+    last_day: date | None
+    zone: str | None
+
+
+def surroundings(viewed: Sequence[Viewed], *, using: str) -> list[Surroundings]:
+    """Return the surroundings of each of some views, in their order, by index look-ups in one statement.
+
+    (More than one statement where there are more views than the database takes parameters.)
+    """
+    connection = connections[using]
+    convert = [_converter(connection, field) for field in _SURROUNDINGS_FIELDS]
+    lock = " LOCK IN SHARE MODE" if connection.in_atomic_block and reads_are_snapshots(connection) else ""
+    found: list[Surroundings] = []
+    with connection.cursor() as cursor:
+        for some in _batches(viewed, len(Viewed._fields), connection):
+            source, params = _rows_of(some, connection)
+            cursor.execute(_surroundings_sql(connection, source, lock), params)
+            rows = sorted(cursor.fetchall())
+            found += [Surroundings(*(to(value) for to, value in zip(convert, row[1:], strict=True))) for row in rows]
+    return found
+
+
+_TIMESTAMP = _field(PageView, "timestamp")
+_SURROUNDINGS_FIELDS = (
+    *[_TIMESTAMP] * 4,
+    _field(Visitor, "first_seen"),
+    _field(Visitor, "last_day"),
+    _field(ReportingZone, "name"),
+)
+
+
+def _rows_of(viewed: Sequence[Viewed], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    """Return a query whose rows are the given views, and its parameters."""
+    if connection.vendor == "mysql":
+        text = f"CONVERT(%s USING utf8mb4) COLLATE {collation(connection)}"
+        row = f"{text} AS session_id, {text} AS path, CAST(%s AS DATETIME(6)) AS at"
+    elif connection.vendor == "postgresql":
+        row = "CAST(%s AS text) AS session_id, CAST(%s AS text) AS path, CAST(%s AS timestamptz) AS at"
+    else:
+        row = "%s AS session_id, %s AS path, %s AS at"
+    source = " UNION ALL ".join(f"SELECT {position} AS position, {row}" for position in range(len(viewed)))
+    params = [
+        param
+        for session_id, path, at in viewed
+        for param in (session_id, path, _TIMESTAMP.get_db_prep_value(at, connection))
+    ]
+    return source, params
+
+
+def _surroundings_sql(connection: BaseDatabaseWrapper, source: str, lock: str) -> str:
+    quote = connection.ops.quote_name
+    view, visitor, zone = (quote(model._meta.db_table) for model in (PageView, Visitor, ReportingZone))
+
+    def nearest(function: str, side: str, only: str = "") -> str:
+        return (
+            f"(SELECT {function}(view.timestamp) FROM {view} view WHERE view.session_id = hit.session_id"
+            f" AND view.path = hit.path AND view.timestamp {side} hit.at{only}{lock})"
+        )
+
+    rolled_up = " AND view.rolled_up"
+    return (
+        "SELECT hit.position, "
+        + ", ".join(
+            [
+                nearest("MAX", "<="),
+                nearest("MIN", ">="),
+                nearest("MAX", "<=", rolled_up),
+                nearest("MIN", ">=", rolled_up),
+            ]
+        )
+        + ", visitor.first_seen, visitor.last_day,"
+        + f" (SELECT zone.name FROM {zone} zone WHERE zone.id = {ReportingZone.ROW})"
+        + f" FROM ({source}) hit LEFT JOIN {visitor} visitor ON visitor.session_id = hit.session_id{lock}"
+    )
+
+
+def ranked_pages(*, limit: int | None, using: str) -> tuple[list[tuple[str, int]], int]:
+    """Return (path, views) of the most viewed pages, pending views included, and the number of pages, in one statement.
+
+    Equal counts are ordered by path, byte by byte. It reads the totals of all pages and all pending views.
+    """
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    sql = (
+        "SELECT path, SUM(views), COUNT(*) OVER () FROM ("
+        f"SELECT path, views FROM {quote(PageTotal._meta.db_table)} WHERE views > 0"
+        f" UNION ALL SELECT path, COUNT(*) FROM {quote(PageView._meta.db_table)} WHERE NOT rolled_up GROUP BY path"
+        ") counted GROUP BY path ORDER BY SUM(views) DESC, path"
+    )
+    with connection.cursor() as cursor:
+        if limit is None:
+            cursor.execute(sql)
+        else:
+            cursor.execute(f"{sql} LIMIT %s", [limit])
+        rows = cursor.fetchall()
+    return [(path, int(views)) for path, views, _ in rows], rows[0][2] if rows else 0
+
+
+def _converter(connection: BaseDatabaseWrapper, field: models.Field[Any, Any]) -> Callable[[Any], Any]:
+    """Return what turns a column of a raw statement into the field's value, as the ORM would."""
+    column = field.get_col("")
+    converters = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+
+    def convert(value: Any) -> Any:
+        for converter in converters:
+            value = converter(value, column, connection)
+        return value
+
+    return convert

@@ -1,0 +1,22 @@
+"""One factory for each noun."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from pagestats.hits import Hit
+from pagestats.models import PageView
+
+T0 = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+
+
+def a_hit(**changes: Any) -> Hit:
+    """Return a hit of session "s" on "/a" at T0, but for the changes."""
+    return Hit(**{"path": "/a", "session_id": "s", "at": T0, **changes})
+
+
+def raw_views(rows: Iterable[tuple[str, str, datetime]]) -> list[PageView]:
+    """Store (path, session id, timestamp) rows behind the app's back: they are pending."""
+    return PageView.objects.bulk_create(
+        PageView(path=path, session_id=session_id, timestamp=at) for path, session_id, at in rows
+    )
