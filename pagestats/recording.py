@@ -14,7 +14,7 @@ from pagestats import rollups, sql
 from pagestats.conf import conf
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, PageView
-from pagestats.sql import Surroundings, Viewed
+from pagestats.sql import Nearest, Viewed
 
 HITS_IN_A_TRANSACTION = 500
 LOOKS_AT_A_SESSION = 5
@@ -49,39 +49,42 @@ def record_page_views(hits: Iterable[Hit]) -> int:
 def _record(hits: Sequence[Hit]) -> list[PageView]:
     """Store those of some hits, in order of time, that are no repeats. One look ends most repeats."""
     using = router.db_for_write(PageView)
-    fresh = [hit for hit, _ in _counted(hits, using=using)]
+    fresh = [hits[index] for index in _counted(hits, sql.nearest(_viewed(hits), using=using))]
     return sql.transact(partial(_store, fresh, using=using), using=using) if fresh else []
 
 
 def _store(hits: Sequence[Hit], *, using: str) -> list[PageView]:
     """Store hits in the open transaction: lock their sessions, judge them again by what is there now, write."""
     sql.lock_sessions((hit.session_id for hit in hits), using=using)
-    counted = _counted(hits, using=using)
+    around = sql.surroundings(_viewed(hits), using=using)
+    counted = _counted(hits, [near.all for near in around])
     if not counted:
         return []
-    added = rollups.addition([_viewed(hit) for hit, _ in counted], [around for _, around in counted], using=using)
+    hits, around = [hits[index] for index in counted], [around[index] for index in counted]
+    added = rollups.addition(_viewed(hits), around, using=using)
     views = PageView.objects.using(using).bulk_create(
         PageView(path=hit.path, page_type=hit.page_type, session_id=hit.session_id, timestamp=hit.at, rolled_up=True)
-        for hit, _ in counted
+        for hit in hits
     )
     rollups.add(added, using=using)
     return views
 
 
-def _viewed(hit: Hit) -> Viewed:
-    return Viewed(hit.session_id, hit.path, hit.at)
+def _viewed(hits: Sequence[Hit]) -> list[Viewed]:
+    return [Viewed(hit.session_id, hit.path, hit.at) for hit in hits]
 
 
-def _counted(hits: Sequence[Hit], *, using: str) -> list[tuple[Hit, Surroundings]]:
-    """Return those of some hits, in order of time, that are no repeats, with what is stored around each."""
+def _counted(hits: Sequence[Hit], stored: Sequence[Nearest]) -> list[int]:
+    """Return the indexes of those of some hits, in order of time, that are repeats neither of a stored view nor of
+    one of these.
+    """
     window = conf.DEDUP_WINDOW
     last: dict[tuple[str, str], datetime] = {}
     counted = []
-    for hit, around in zip(hits, sql.surroundings([_viewed(hit) for hit in hits], using=using), strict=True):
+    for index, (hit, near) in enumerate(zip(hits, stored, strict=True)):
         key = hit.session_id, hit.path
-        neighbours = around.previous, around.next, last.get(key)
-        if all(at is None or abs(hit.at - at) >= window for at in neighbours):
-            counted.append((hit, around))
+        if all(at is None or abs(hit.at - at) >= window for at in (*near, last.get(key))):
+            counted.append(index)
             last[key] = hit.at
     return counted
 

@@ -81,7 +81,7 @@ class Addition:
     """What some views add to the rollups: read before they are stored, written after."""
 
     figures: Mapping[Figure, int]
-    visitors: Sequence[tuple[str, datetime, date]]
+    visitors: Iterable[tuple[str, datetime, date]]
     instants: Mapping[str, tuple[datetime, datetime]]
 
     @property
@@ -108,6 +108,7 @@ def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using:
         instants[view.path].append(view.at)
     earlier = _days_of_late_sessions(sessions, zone, using=using)
     figures: Counter[Figure] = Counter()
+    visitors = []
     for session_id, views in sessions.items():
         before = _neighbouring_days(views, earlier.get(session_id), zone)
         after = {key: list(days) for key, days in before.items()}
@@ -116,9 +117,11 @@ def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using:
                 after.setdefault(key, []).append(_day(view.at, zone))
         figures.update(cells(after))
         figures.subtract(cells(before))
+        if (seen := _seen(views, zone)) != (views[0][1].first_seen, views[0][1].last_day):
+            visitors.append((session_id, *seen))
     return Addition(
         figures=figures,
-        visitors=[(session_id, *_seen(views, zone)) for session_id, views in sessions.items()],
+        visitors=visitors,
         instants={path: (min(ats), max(ats)) for path, ats in instants.items()},
     )
 
@@ -183,9 +186,7 @@ def _neighbouring_days(
     """
     on_page: defaultdict[Key, set[date]] = defaultdict(set)
     for view, near in views:
-        for at in (near.previous_rolled_up, near.next_rolled_up):
-            if at is not None:
-                on_page[Key(PAGE, view.path)].add(_day(at, zone))
+        on_page[Key(PAGE, view.path)].update(_day(at, zone) for at in near.rolled_up if at is not None)
     last_day = views[0][1].last_day
     on_site = set(earlier or ()) | ({last_day} if last_day else set())
     return {WHOLE_SITE: list(on_site), **{key: list(days) for key, days in on_page.items()}}
@@ -203,7 +204,7 @@ def _days_of_late_sessions(
     days: defaultdict[str, set[date]] = defaultdict(set)
     if late:
         rolled_up = PageView.objects.using(using).rolled_up().filter(session_id__in=late)
-        for session_id, at in sql.current(rolled_up).values_list("session_id", "timestamp").iterator():
+        for session_id, at in sql.current(rolled_up).values_list("session_id", "timestamp"):
             days[session_id].add(_day(at, zone))
     return days
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -65,6 +66,9 @@ def transact(work: Callable[[], T], *, using: str) -> T:
 
 
 # -- Writing -----------------------------------------------------------------------------------------------------------
+
+ROWS_IN_A_STATEMENT = 500
+"""What SQLite takes as terms of one compound SELECT, and enough for the cost of a round trip to vanish."""
 
 Change = Literal["keep", "set", "add", "least", "greatest"]
 
@@ -167,7 +171,7 @@ def _changed(connection: BaseDatabaseWrapper, change: Change, stored: str, new: 
 
 def _batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[list[T]]:
     """Cut rows of `width` parameters into statements that the database takes."""
-    most = min(connection.features.max_query_params or 10_000, 10_000) // width
+    most = min(ROWS_IN_A_STATEMENT, (connection.features.max_query_params or sys.maxsize) // width)
     remaining = iter(rows)
     while some := list(islice(remaining, most)):
         yield some
@@ -184,91 +188,99 @@ class Viewed(NamedTuple):
     at: datetime
 
 
-class Surroundings(NamedTuple):
-    """What is stored around a view: the nearest views of its session on its path, and its visitor.
+class Nearest(NamedTuple):
+    """When the session of a view saw its path last before, and next after it.
 
-    A stored view of exactly the same instant is both the previous and the next one.
+    A stored view of exactly the same instant is both.
     """
 
     previous: datetime | None
     next: datetime | None
-    previous_rolled_up: datetime | None
-    next_rolled_up: datetime | None
+
+
+class Surroundings(NamedTuple):
+    """What the rollups and the judge of repeats need to know of what is stored around a view."""
+
+    all: Nearest
+    rolled_up: Nearest
     first_seen: datetime | None
     last_day: date | None
     zone: str | None
 
 
-def surroundings(viewed: Sequence[Viewed], *, using: str) -> list[Surroundings]:
-    """Return the surroundings of each of some views, in their order, by index look-ups in one statement.
+def nearest(viewed: Sequence[Viewed], *, using: str) -> list[Nearest]:
+    """Return the nearest stored page views of each of some views, in their order, by one index."""
+    return [Nearest(*row) for row in _around(viewed, [*_NEAREST], using=using)]
 
-    (More than one statement where there are more views than the database takes parameters.)
-    """
+
+def surroundings(viewed: Sequence[Viewed], *, using: str) -> list[Surroundings]:
+    """Return the surroundings of each of some views, in their order, as they are committed now."""
+    rows = _around(viewed, [*_NEAREST, *_NEAREST_ROLLED_UP, *_VISITOR], using=using)
+    return [Surroundings(Nearest(*row[:2]), Nearest(*row[2:4]), *row[4:]) for row in rows]
+
+
+def _around(
+    viewed: Sequence[Viewed], columns: Sequence[tuple[models.Field[Any, Any], str]], *, using: str
+) -> Iterator[list[Any]]:
+    """Yield the values of columns, each a field and an expression, for each of some views."""
     connection = connections[using]
-    convert = [_converter(connection, field) for field in _SURROUNDINGS_FIELDS]
-    lock = " LOCK IN SHARE MODE" if connection.in_atomic_block and reads_are_snapshots(connection) else ""
-    found: list[Surroundings] = []
+    quote = connection.ops.quote_name
+    convert = [_converter(connection, field) for field, _ in columns]
+    statement = f"SELECT hit.position, {', '.join(expression for _, expression in columns)} FROM {{hits}}"
+    names = {
+        "view": quote(PageView._meta.db_table),
+        "visitor": quote(Visitor._meta.db_table),
+        "zone": quote(ReportingZone._meta.db_table),
+        "lock": " LOCK IN SHARE MODE" if connection.in_atomic_block and reads_are_snapshots(connection) else "",
+    }
     with connection.cursor() as cursor:
         for some in _batches(viewed, len(Viewed._fields), connection):
-            source, params = _rows_of(some, connection)
-            cursor.execute(_surroundings_sql(connection, source, lock), params)
-            rows = sorted(cursor.fetchall())
-            found += [Surroundings(*(to(value) for to, value in zip(convert, row[1:], strict=True))) for row in rows]
-    return found
+            hits, params = _hits(some, connection)
+            cursor.execute(statement.format(hits=hits, **names), params)
+            for row in sorted(cursor.fetchall()):
+                yield [to(value) for to, value in zip(convert, row[1:], strict=True)]
 
 
 _TIMESTAMP = _field(PageView, "timestamp")
-_SURROUNDINGS_FIELDS = (
-    *[_TIMESTAMP] * 4,
-    _field(Visitor, "first_seen"),
-    _field(Visitor, "last_day"),
-    _field(ReportingZone, "name"),
+
+
+def _nearest(function: str, side: str, condition: str = "") -> tuple[models.Field[Any, Any], str]:
+    return _TIMESTAMP, (
+        f"(SELECT {function}(view.timestamp) FROM {{view}} view WHERE view.session_id = hit.session_id"
+        f" AND view.path = hit.path AND view.timestamp {side} hit.at{condition}{{lock}})"
+    )
+
+
+_NEAREST = (_nearest("MAX", "<="), _nearest("MIN", ">="))
+_NEAREST_ROLLED_UP = (_nearest("MAX", "<=", " AND view.rolled_up"), _nearest("MIN", ">=", " AND view.rolled_up"))
+_VISITOR = (
+    *(
+        (
+            _field(Visitor, name),
+            f"(SELECT visitor.{name} FROM {{visitor}} visitor WHERE visitor.session_id = hit.session_id{{lock}})",
+        )
+        for name in ("first_seen", "last_day")
+    ),
+    (_field(ReportingZone, "name"), f"(SELECT zone.name FROM {{zone}} zone WHERE zone.id = {ReportingZone.ROW})"),
 )
 
 
-def _rows_of(viewed: Sequence[Viewed], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
-    """Return a query whose rows are the given views, and its parameters."""
+def _hits(viewed: Sequence[Viewed], connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    """Return a table `hit` of the given views, and its parameters."""
+    rows = [(*row[:2], _TIMESTAMP.get_db_prep_value(row.at, connection)) for row in viewed]
+    if connection.vendor == "postgresql":
+        # As constants, which a list of rows turns into when it has one, an instant after the last ANALYZE would look
+        # as if the index of timestamps alone found next to nothing.
+        hits = (
+            "unnest(%s::text[], %s::text[], %s::timestamptz[]) WITH ORDINALITY AS hit(session_id, path, at, position)"
+        )
+        return hits, [list(column) for column in zip(*rows, strict=True)]
+    row_sql = "%s AS session_id, %s AS path, %s AS at"
     if connection.vendor == "mysql":
         text = f"CONVERT(%s USING utf8mb4) COLLATE {collation(connection)}"
-        row = f"{text} AS session_id, {text} AS path, CAST(%s AS DATETIME(6)) AS at"
-    elif connection.vendor == "postgresql":
-        row = "CAST(%s AS text) AS session_id, CAST(%s AS text) AS path, CAST(%s AS timestamptz) AS at"
-    else:
-        row = "%s AS session_id, %s AS path, %s AS at"
-    source = " UNION ALL ".join(f"SELECT {position} AS position, {row}" for position in range(len(viewed)))
-    params = [
-        param
-        for session_id, path, at in viewed
-        for param in (session_id, path, _TIMESTAMP.get_db_prep_value(at, connection))
-    ]
-    return source, params
-
-
-def _surroundings_sql(connection: BaseDatabaseWrapper, source: str, lock: str) -> str:
-    quote = connection.ops.quote_name
-    view, visitor, zone = (quote(model._meta.db_table) for model in (PageView, Visitor, ReportingZone))
-
-    def nearest(function: str, side: str, only: str = "") -> str:
-        return (
-            f"(SELECT {function}(view.timestamp) FROM {view} view WHERE view.session_id = hit.session_id"
-            f" AND view.path = hit.path AND view.timestamp {side} hit.at{only}{lock})"
-        )
-
-    rolled_up = " AND view.rolled_up"
-    return (
-        "SELECT hit.position, "
-        + ", ".join(
-            [
-                nearest("MAX", "<="),
-                nearest("MIN", ">="),
-                nearest("MAX", "<=", rolled_up),
-                nearest("MIN", ">=", rolled_up),
-            ]
-        )
-        + ", visitor.first_seen, visitor.last_day,"
-        + f" (SELECT zone.name FROM {zone} zone WHERE zone.id = {ReportingZone.ROW})"
-        + f" FROM ({source}) hit LEFT JOIN {visitor} visitor ON visitor.session_id = hit.session_id{lock}"
-    )
+        row_sql = f"{text} AS session_id, {text} AS path, CAST(%s AS DATETIME(6)) AS at"
+    hits = " UNION ALL ".join(f"SELECT {position} AS position, {row_sql}" for position in range(len(rows)))
+    return f"({hits}) hit", [param for row in rows for param in row]
 
 
 def ranked_pages(*, limit: int | None, using: str) -> tuple[list[tuple[str, int]], int]:
