@@ -311,7 +311,7 @@ class BackfillStatus:
 
     def describe(self, at: datetime) -> str:
         """Return the status in words, as of an instant."""
-        lines = [f"{self.pending:,} page views pending"]
+        lines = [f"{self.pending:,} {'page view' if self.pending == 1 else 'page views'} pending"]
         if run := self.last_run:
             lines.append(
                 f"Last backfill: {run.status}, started {run.started:%Y-%m-%d %H:%M:%S %Z},"

@@ -131,8 +131,8 @@ def reads_are_snapshots(connection: BaseDatabaseWrapper) -> bool:
 
 
 def current(rows: models.QuerySet[M]) -> models.QuerySet[M]:
-    """Return a queryset that sees what others committed, whatever the isolation level of the transaction."""
-    return rows.select_for_update() if reads_are_snapshots(connections[rows.db]) else rows
+    """Return a fresh queryset of rows that sees what others committed, whatever the transaction's isolation level."""
+    return rows.select_for_update() if reads_are_snapshots(connections[rows.db]) else rows.all()
 
 
 def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
@@ -296,13 +296,12 @@ def ranked_pages(*, limit: int | None, using: str) -> tuple[list[tuple[str, int]
         f" UNION ALL SELECT path, COUNT(*) FROM {quote(PageView._meta.db_table)} WHERE NOT rolled_up GROUP BY path"
         ") counted GROUP BY path ORDER BY SUM(views) DESC, path"
     )
+    if limit is not None:
+        sql += f" LIMIT {max(limit, 1):d}"  # each row tells the number of pages, so that one is always read
     with connection.cursor() as cursor:
-        if limit is None:
-            cursor.execute(sql)
-        else:
-            cursor.execute(f"{sql} LIMIT %s", [limit])
+        cursor.execute(sql)
         rows = cursor.fetchall()
-    return [(path, int(views)) for path, views, _ in rows], rows[0][2] if rows else 0
+    return [(path, int(views)) for path, views, _ in rows[:limit]], rows[0][2] if rows else 0
 
 
 def _converter(connection: BaseDatabaseWrapper, field: models.Field[Any, Any]) -> Callable[[Any], Any]:

@@ -1,0 +1,83 @@
+VENV ?= .venv
+PYTHON ?=
+DJANGO ?=
+REQUIRE ?= sqlite
+WAIT ?= 0
+ARGS ?=
+PORT ?= 8000
+
+BIN := $(VENV)/bin
+CHOICE := $(strip $(PYTHON) $(DJANGO))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test prove lint types build wheel-check demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo 'with'
+	@echo '  VENV=.venv       the folder of the environment'
+	@echo '  PYTHON=python3   its interpreter'
+	@echo "  DJANGO=          its Django, such as 'django~=5.2.0'; the newest without"
+	@echo "  REQUIRE=sqlite   test, prove: databases that must be reached, such as 'sqlite postgresql mariadb'"
+	@echo '  WAIT=0           test, prove: seconds to wait for those'
+	@echo "  ARGS=            test, prove: arguments of pytest, such as '-k window'"
+	@echo '  PORT=8000        demo: where it is served'
+
+# Without PYTHON and DJANGO an environment stays what it is; with others than it was made with it is made anew.
+ifneq ($(CHOICE),)
+ifneq ($(CHOICE),$(file < $(VENV)/made))
+.PHONY: $(VENV)/made
+endif
+endif
+
+venv: $(VENV)/made ## prepare the environment with all that tests need
+
+$(VENV)/made: pyproject.toml
+ifneq ($(CHOICE),)
+	$(or $(PYTHON),python3) -m venv --clear $(VENV)
+else
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+endif
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group test --group lint --editable . $(if $(DJANGO),'$(DJANGO)')
+	$(if $(CHOICE),echo '$(CHOICE)' >,touch) $@
+
+test: venv ## run the suite on SQLite, and on PostgreSQL and MariaDB where they are reachable
+	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) -- $(ARGS)
+
+prove: venv ## run the proofs that take more than a minute, on the same databases
+	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) -- -m prove $(ARGS)
+
+lint: venv ## look for mistakes and odd layout with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## check the types with mypy
+	$(BIN)/mypy
+
+build: venv ## build the wheel
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --wheel --outdir dist .
+
+wheel-check: build ## install the wheel alone, and migrate a fresh site with it
+	@set -eu; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/python -m zipfile -l dist/*.whl | awk '/^pagestats\// {print $$1}' | sort > "$$folder/built"; \
+	find pagestats -type f ! -path '*/__pycache__/*' | sort | diff - "$$folder/built" || \
+		{ echo 'The wheel does not hold what pagestats/ holds: see [tool.setuptools] in pyproject.toml.' >&2; exit 1; }; \
+	$(BIN)/python -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/pip" install --quiet dist/*.whl $(if $(DJANGO),'$(DJANGO)'); \
+	cd "$$folder"; PATH="$$folder/venv/bin:$$PATH"; set -x; \
+	django-admin startproject fresh .; \
+	echo 'INSTALLED_APPS += ["pagestats"]' >> fresh/settings.py; \
+	python manage.py check --fail-level WARNING; \
+	python manage.py migrate --verbosity 0; \
+	python manage.py showmigrations pagestats; \
+	python manage.py makemigrations --check --dry-run
+
+demo: venv ## serve the example site on 127.0.0.1:PORT
+	$(BIN)/python manage.py demo $(PORT)
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""A small blog that keeps its own page statistics with `pagestats`."""

@@ -1,0 +1,121 @@
+"""The demo's content and its made-up visits. The command `demo` is the door to this."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time, timedelta
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.utils import timezone
+
+from example_project.blog.models import Entry, Page, Post
+from example_project.blog.writing import PAGES, POSTS, Text
+from pagestats.hits import Hit
+from pagestats.recording import record_heartbeat, record_page_views
+
+DAYS = 14
+SEED = 2015
+USER = PASSWORD = "demo"
+
+VISITORS_BY_WEEKDAY = (150, 160, 155, 145, 120, 70, 80)
+# Busiest around eleven and again in the evening, nearly nobody at four.
+VISITORS_BY_HOUR = (3, 2, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 16, 17, 18, 17, 15, 13, 12, 14, 16, 14, 10, 6)
+SHARE_OF_READERS_WHO_GO_ON = 0.52
+SHARE_OF_RELOADS = 0.08
+
+
+def add_editor() -> bool:
+    """Make the user who may enter the administration; say whether there was none."""
+    users = get_user_model()._default_manager
+    if users.filter(username=USER).exists():
+        return False
+    users.create_superuser(username=USER, password=PASSWORD)
+    return True
+
+
+def add_texts(today: date) -> int:
+    """Add the posts and pages that are not there yet, dated back from `today`; say how many."""
+    return sum(_add(model, text, today) for model, texts in ((Post, POSTS), (Page, PAGES)) for text in texts)
+
+
+def _add(model: type[Entry], text: Text, today: date) -> bool:
+    _, added = model._default_manager.get_or_create(
+        slug=text.slug,
+        defaults={
+            "title": text.title,
+            "published": text.published,
+            "body": text.body,
+            "created": _written(text, today),
+        },
+    )
+    return added
+
+
+def _written(text: Text, today: date) -> datetime:
+    return timezone.make_aware(datetime.combine(today - timedelta(days=text.days_old), time(8, 30)))
+
+
+def add_visits(until: datetime) -> Iterator[int]:
+    """Record the made-up visits of the fortnight before `until`; yield the views counted of each day.
+
+    All of it is one transaction: a run that is stopped in between leaves nothing, and the next one starts afresh.
+    """
+    with transaction.atomic():
+        for day in fortnight(until):
+            yield record_page_views(hit for hit in visits(day, today=until.date()) if hit.at <= until)
+
+
+def fortnight(until: datetime) -> list[date]:
+    """The fourteen days that end with the day of `until`."""
+    return [until.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
+
+
+def visits(day: date, *, today: date) -> Iterator[Hit]:
+    """The made-up hits of a whole day, the same for the same two days: for each visitor a walk from page to page."""
+    rng = random.Random(f"{SEED} {day} {today}")
+    popularity = _popularity(day, today=today)
+    for _ in range(round(VISITORS_BY_WEEKDAY[day.weekday()] * rng.uniform(0.9, 1.1))):
+        session_id = f"{rng.getrandbits(128):032x}"
+        hour = rng.choices(range(24), VISITORS_BY_HOUR)[0]
+        at = timezone.make_aware(datetime.combine(day, time(hour, rng.randrange(60), rng.randrange(60))))
+        for path, page_type in _walk(rng, popularity):
+            # An id lives one day, so a walk ends at midnight.
+            if timezone.localdate(at) != day:
+                break
+            yield Hit(path=path, session_id=session_id, at=at, page_type=page_type)
+            at += timedelta(seconds=rng.randint(15, 240))
+
+
+def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
+    """How much each page is asked for on a day: a post most when it is new, nothing before it was written."""
+    home = {("/", "home"): 10.0}
+    posts = {}
+    for text in POSTS:
+        age = text.days_old - (today - day).days
+        if text.published and age >= 0:
+            posts[f"/{text.slug}", "blog"] = 1.5 + 14 / (1 + age)
+    pages = {("/about", "page"): 1.6, ("/contact", "page"): 0.6}
+    # Was read until it was taken back.
+    taken_back = {("/colophon", "page"): 0.5} if (today - day).days > DAYS // 2 else {}
+    return home | posts | pages | taken_back
+
+
+def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterable[tuple[str, str]]:
+    places, weights = list(popularity), list(popularity.values())
+    place = rng.choices(places, weights)[0]
+    yield place
+    while rng.random() < SHARE_OF_READERS_WHO_GO_ON:
+        if rng.random() >= SHARE_OF_RELOADS:
+            place = rng.choices(places, weights)[0]
+        yield place
+
+
+def add_heartbeats(at: datetime) -> int:
+    """Let a few made-up visitors be on the site at an instant; say how many. Their ids are always the same."""
+    rng = random.Random(SEED)
+    places = ["/", "/", "/a-visitor-without-a-cookie", "/a-visitor-without-a-cookie", "/pull-the-plug", "/about"]
+    for path in places:
+        record_heartbeat(Hit(path=path, session_id=f"{rng.getrandbits(128):032x}", at=at))
+    return len(places)

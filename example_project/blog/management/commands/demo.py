@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from tqdm import tqdm
+
+from example_project.blog import demo
+from pagestats.models import PageView
+
+
+class Command(BaseCommand):
+    help = "Prepare a database with an editor, posts, pages and a fortnight of made-up visits, and serve the site."
+    # The tables that a check may ask for are made by this command; `migrate` and `runserver` check for themselves.
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("port", nargs="?", type=int, default=8000, help="the port on 127.0.0.1 (8000)")
+
+    def handle(self, *args: Any, port: int, **options: Any) -> None:
+        if not settings.DEBUG:
+            raise CommandError("DEBUG is off, and the demo's password is no secret. Run it with DEBUG = True.")
+        call_command("migrate", verbosity=0)
+        now = timezone.localtime()
+        self.prepare(now)
+        self.stdout.write(
+            f"\n  Site      http://127.0.0.1:{port}/\n"
+            f"  Stats     http://127.0.0.1:{port}/stats/\n"
+            f"  Admin     http://127.0.0.1:{port}/admin/\n"
+            f"  Login     {demo.USER}, password {demo.PASSWORD}\n"
+            f"\nCtrl-C stops the server.\n"
+        )
+        self.stdout.flush()
+        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
+
+    def prepare(self, now: Any) -> None:
+        """Add what is not there yet, and say what was."""
+        editor, texts = demo.add_editor(), demo.add_texts(now.date())
+        self.stdout.write(f"Added {texts} posts and pages." if texts else "The posts and pages are there already.")
+        if editor:
+            self.stdout.write(f"Added the editor {demo.USER}.")
+        if PageView.objects.exists():
+            self.stdout.write("The page views are there already.")
+        else:
+            days = tqdm(demo.add_visits(now), total=demo.DAYS, desc="A fortnight of visits", unit="day", disable=None)
+            self.stdout.write(f"Recorded {sum(days):,} made-up page views.")
+        demo.add_heartbeats(timezone.now())

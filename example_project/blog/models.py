@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from django.db import models
+from django.urls import reverse
+from django.utils import timezone
+
+
+class EntryQuerySet(models.QuerySet):
+    def published(self) -> EntryQuerySet:
+        return self.filter(published=True)
+
+
+class Entry(models.Model):
+    """What a post and a page have in common: text at an address, shown once it is published."""
+
+    title = models.CharField(max_length=200)
+    # Not unique: a draft may wait at the address of the text that it will replace.
+    slug = models.SlugField(max_length=200)
+    published = models.BooleanField(default=False)
+    body = models.TextField(blank=True)
+    created = models.DateTimeField(default=timezone.now)
+
+    objects = EntryQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("entry", args=[self.slug])
+
+
+class Post(Entry):
+    """A dated text, listed on the home page."""
+
+    class Meta:
+        ordering = ["-created", "-pk"]
+
+
+class Page(Entry):
+    """A text without a date, linked from the top of every page."""
+
+    class Meta:
+        ordering = ["title", "pk"]

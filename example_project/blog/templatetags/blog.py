@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import re
+
+from django import template
+from django.utils.html import escape, format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from example_project.blog.models import EntryQuerySet, Page
+
+register = template.Library()
+
+
+@register.simple_tag
+def published_pages() -> EntryQuerySet:
+    """The pages that the top of every page links to."""
+    return Page.objects.published()
+
+
+@register.filter
+def prose(text: str) -> SafeString:
+    """Plain text as HTML: a blank line parts paragraphs, `## ` begins a heading, backquotes mark code."""
+    blocks = re.split(r"\n\s*\n", text.strip())
+    return format_html_join("\n", "{}", ((_block(block),) for block in blocks if block))
+
+
+@register.filter
+def lead(text: str) -> SafeString:
+    """The first paragraph, as HTML without its own element."""
+    return _inline(re.split(r"\n\s*\n", text.strip())[0])
+
+
+@register.filter
+def share_of(part: int, whole: int) -> str:
+    """`part` of `whole` as a number from 0 to 1, written as CSS reads it in every language."""
+    return f"{part / whole:.3f}" if whole else "0"
+
+
+def _block(block: str) -> SafeString:
+    if block.startswith("## "):
+        return format_html("<h2>{}</h2>", _inline(block.removeprefix("## ")))
+    return format_html("<p>{}</p>", _inline(block))
+
+
+def _inline(text: str) -> SafeString:
+    # The text is escaped first, so the only elements in the result are those made here.
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))

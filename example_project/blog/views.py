@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from example_project.blog.models import Page, Post
+from pagestats.stats import snapshot
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """List the published posts, newest first."""
+    return render(request, "blog/home.html", {"posts": Post.objects.published()})
+
+
+@require_safe
+def entry(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show the published post or page with this slug: a post before a page, the first created first."""
+    for model, template in ((Post, "blog/post.html"), (Page, "blog/page.html")):
+        found = model.objects.published().filter(slug=slug).order_by("pk").first()
+        if found:
+            return render(request, template, {"entry": found})
+    raise Http404(f"Nothing is published at /{slug}.")
+
+
+@require_safe
+def stats(request: HttpRequest) -> HttpResponse:
+    """Show who is on the site now and what is read, up to the 100 most viewed pages."""
+    at = timezone.now()
+    figures = snapshot(at=at, limit=100)
+    return render(request, "blog/stats.html", {"at": at, "stats": figures})

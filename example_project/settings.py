@@ -1,0 +1,82 @@
+"""Settings of the example site: what `pagestats` asks of a Django site, and nothing else that is unusual."""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# This site is an example for one's own machine. A real one has its own key, and DEBUG off.
+SECRET_KEY = "example-only-not-a-secret"
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "pagestats",
+    "example_project.blog",
+]
+
+MIDDLEWARE = [
+    "pagestats.middleware.PageViewMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+PAGESTATS_CONTENT = {
+    "posts": {
+        "model": "blog.Post",
+        "published": {"published": True},
+        "title": "title",
+        "slug": "slug",
+        "type": "blog",
+    },
+    "pages": {
+        "model": "blog.Page",
+        "published": {"published": True},
+        "title": "title",
+        "slug": "slug",
+        "type": "page",
+    },
+}
+
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("EXAMPLE_DATABASE") or BASE_DIR / "db.sqlite3",
+    },
+}
+
+# The reporting day begins at midnight here.
+TIME_ZONE = "Europe/Amsterdam"
+USE_TZ = True
+LANGUAGE_CODE = "en-gb"
+USE_THOUSAND_SEPARATOR = True
+
+STATIC_URL = "static/"

@@ -1,0 +1,18 @@
+from django.contrib import admin
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.urls import path
+from django.views.generic import RedirectView
+
+from example_project.blog import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("stats/", views.stats, name="stats"),
+    path("admin/", admin.site.urls),
+    # `<slug:slug>` would answer these two before APPEND_SLASH could.
+    path("stats", RedirectView.as_view(pattern_name="stats")),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
+    path("<slug:slug>", views.entry, name="entry"),
+    # Empty unless DEBUG: the style sheet is there under any server, not under runserver alone.
+    *staticfiles_urlpatterns(),
+]

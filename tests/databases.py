@@ -1,0 +1,122 @@
+"""The databases that the suite runs on: how to reach each, which answer, and a run on each that does."""
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+CONNECT_TIMEOUT = 5  # seconds
+
+
+def address(name: str, *, port: str, user: str) -> dict[str, str]:
+    """Say how to reach the server called name: by the environment, or else at its usual place."""
+    prefix = f"PAGESTATS_TEST_{name.upper()}"
+    return {
+        "HOST": os.environ.get(f"{prefix}_HOST", "127.0.0.1"),
+        "PORT": os.environ.get(f"{prefix}_PORT", port),
+        "USER": os.environ.get(f"{prefix}_USER", user),
+        "PASSWORD": os.environ.get(f"{prefix}_PASSWORD", ""),
+    }
+
+
+def postgresql() -> dict[str, str]:
+    return address("postgresql", port="5432", user="postgres")
+
+
+def mariadb() -> dict[str, str]:
+    return address("mariadb", port="3306", user="root")
+
+
+def connect_sqlite() -> Any:
+    return sqlite3.connect(":memory:")
+
+
+def connect_postgresql() -> Any:
+    import psycopg
+
+    at = postgresql()
+    return psycopg.connect(
+        host=at["HOST"],
+        port=at["PORT"],
+        user=at["USER"],
+        password=at["PASSWORD"],
+        dbname="postgres",
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+
+
+def connect_mariadb() -> Any:
+    import MySQLdb
+
+    at = mariadb()
+    return MySQLdb.connect(
+        host=at["HOST"],
+        port=int(at["PORT"]),
+        user=at["USER"],
+        password=at["PASSWORD"],
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+
+
+CONNECT: dict[str, Callable[[], Any]] = {
+    "sqlite": connect_sqlite,
+    "postgresql": connect_postgresql,
+    "mariadb": connect_mariadb,
+}
+
+
+def obstacle(name: str, *, wait: float = 0) -> str:
+    """Say in one line why the database called name can't be reached, or nothing; wait is in seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            CONNECT[name]().close()
+        # A missing driver, a refused connection and a wrong password are all answers, each of its own class.
+        except Exception as error:  # noqa: BLE001
+            if time.monotonic() >= deadline:
+                return " ".join(str(error).split()) or type(error).__name__
+            time.sleep(0.5)
+        else:
+            return ""
+
+
+def run(arguments: list[str], *, required: set[str], wait: float) -> int:
+    """Run pytest on each database that can be reached; tell which it ran on, and return an exit code.
+
+    The code is 0 when every run passed and every required database could be reached.
+    """
+    verdicts = {}
+    for name in CONNECT:
+        if reason := obstacle(name, wait=wait if name in required else 0):
+            verdicts[name] = f"{'FAILED: required, but' if name in required else 'did not run:'} {reason}"
+            continue
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "pytest", *arguments]
+        code = subprocess.run(command, env={**os.environ, "PAGESTATS_TEST_DB": name}, check=False).returncode
+        took = f"{time.monotonic() - began:.0f} s"
+        verdicts[name] = f"FAILED: pytest ended with {code} after {took}" if code else f"passed in {took}"
+    print("== the suite on each database")
+    for name, verdict in verdicts.items():
+        print(f"{name:12}{verdict}")
+    return int(any(verdict.startswith("FAILED") for verdict in verdicts.values()))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the suite on each database that can be reached.")
+    parser.add_argument("--require", default="", metavar="NAMES", help="databases that must be reached")
+    parser.add_argument("--wait", default=0, type=float, metavar="SECONDS", help="for a required one to answer")
+    parser.add_argument("arguments", nargs="*", help="of pytest, after --")
+    options = parser.parse_args()
+    required = set(options.require.split())
+    if unknown := required - CONNECT.keys():
+        parser.error(f"--require names {', '.join(sorted(unknown))}; the databases are {', '.join(CONNECT)}")
+    return run(options.arguments, required=required, wait=options.wait)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

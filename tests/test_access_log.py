@@ -1,0 +1,72 @@
+"""The main job on a real log: what `pagestats` counts is what a separate simple script counts."""
+
+import os
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+
+from pagestats.hits import Hit
+from pagestats.models import PageView
+from pagestats.recording import record_page_views
+from pagestats.stats import snapshot
+from tests import count_access_log
+from tests.count_access_log import Counts, Request
+from tests.factories import raw_views
+
+LOG = Path(
+    os.environ.get("PAGESTATS_ACCESS_LOG")
+    or Path(__file__).resolve().parents[2] / "shared/data/semicomplete-access.log.gz"
+)
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(
+        not LOG.exists(),
+        reason=f"There is no access log at {LOG}. Name another (gzip, combined format) in PAGESTATS_ACCESS_LOG.",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    found = list(count_access_log.requests(LOG))
+    assert len(found) > len(count_access_log.without_repeats(found)) > 0, f"{LOG} has no views, or no repeats."
+    return found
+
+
+def counted() -> Counts:
+    """Return what `pagestats` shows, in the script's shape."""
+    shown = snapshot()
+    views_by_path = {page.path: page.views for page in shown.page_stats}
+    assert shown.total_paths == len(shown.page_stats) == len(views_by_path)
+    return Counts(shown.total_page_views, shown.unique_visitors, views_by_path)
+
+
+def test_a_log_written_as_raw_rows_counts_every_row_before_and_after_the_backfill(requests: list[Request]) -> None:
+    every = count_access_log.count(requests)
+    raw_views(requests)
+    assert PageView.objects.pending().count() == every.views
+    assert counted() == every
+
+    out = StringIO()
+    call_command("backfill_aggregates", verbosity=0, stdout=out)
+
+    assert f"{every.views:,} page views with {every.visitors:,} new visitors" in out.getvalue()
+    assert not PageView.objects.pending().exists()
+    assert counted() == every
+    assert snapshot().tracking_since == min(request.at for request in requests)
+
+
+def test_a_log_recorded_live_counts_by_the_half_hour_rule(requests: list[Request]) -> None:
+    kept = count_access_log.count(count_access_log.without_repeats(requests))
+
+    stored = record_page_views(
+        Hit(path=request.path, session_id=request.session_id, at=request.at) for request in requests
+    )
+
+    assert stored == kept.views
+    assert counted() == kept
+    assert not PageView.objects.pending().exists()
+    assert snapshot().tracking_since == min(request.at for request in requests)

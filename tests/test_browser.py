@@ -1,0 +1,295 @@
+"""The example site under gunicorn, visited with a real Chromium."""
+
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 60
+# Headless Chromium names itself so, and is a robot then.
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+BROWSER_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
+WIDTHS = (320, 360, 800, 1600)
+LONG_PATH = "/" + 200 * "y"
+LONG_TITLE = 200 * "T"
+WRITE = f"""
+import django
+django.setup()
+from django.contrib.auth.models import User
+from example_project.blog.models import Page, Post
+User.objects.create_superuser("editor", password="editor")
+Post.objects.create(slug="first", title="The first post", published=True, body="Read `me`.\\n\\n## More")
+Post.objects.create(slug="{LONG_PATH[1:]}", title="{LONG_TITLE}", published=True, body="{300 * "w"}")
+Post.objects.create(slug="draft", title="A draft", published=False)
+Page.objects.create(slug="about", title="About", published=True, body="About this site.")
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The example site while it is served."""
+
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, *, method: str = "GET", **headers: str) -> int:
+        """Ask for a path without a browser; return the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers={"User-Agent": CHROME, **names})
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def written_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database with an editor, two posts, a draft and a page, and no visits."""
+    database = tmp_path_factory.mktemp("example") / "written.sqlite3"
+    for arguments in (["-m", "django", "migrate", "--verbosity", "0"], ["-c", WRITE]):
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    return database
+
+
+@pytest.fixture
+def site(written_database: Path, tmp_path: Path) -> Iterator[Site]:
+    """The example site under gunicorn with a database of its own; its log must be free of errors at the end."""
+    database = tmp_path / "example.sqlite3"
+    shutil.copy(written_database, database)
+    with served(database, tmp_path / "gunicorn.log") as site:
+        yield site
+    log = site.log.read_text()
+    assert not re.search(r"Traceback|ERROR|not recorded", log), log
+
+
+@contextmanager
+def served(database: Path, log: Path) -> Iterator[Site]:
+    # The socket is opened here and inherited, so that no other process can take the port in between.
+    with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as output:
+        command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", "--bind", f"fd://{listening.fileno()}"]
+        command += ["--workers", "2", "--threads", "4", "--worker-tmp-dir", str(log.parent), "--no-control-socket"]
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(database),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[listening.fileno()],
+        )
+        try:
+            site = Site(port=listening.getsockname()[1], log=log)
+            wait_until_served(site, process)
+            yield site
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def wait_until_served(site: Site, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            # The style sheet: no page view.
+            status = site.get("/static/blog/site.css")
+        except OSError:
+            time.sleep(0.1)
+        else:
+            assert status == 200, f"The style sheet is answered {status}."
+            return
+    pytest.fail(f"gunicorn does not serve the example site:\n{site.log.read_text()}")
+
+
+def environment(database: Path) -> dict[str, str]:
+    return {**os.environ, "DJANGO_SETTINGS_MODULE": "example_project.settings", "EXAMPLE_DATABASE": str(database)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("There is no chromium on the PATH. Install it; on Debian: apt-get install chromium", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser, site: Site) -> Iterator[Callable[..., BrowserContext]]:
+    """A function that makes a visitor: a browser window of its own, without JavaScript unless asked."""
+    windows = []
+
+    def make(*, user_agent: str = CHROME, javascript: bool = False, color_scheme: str = "light") -> BrowserContext:
+        window = browser.new_context(
+            base_url=site.url, user_agent=user_agent, java_script_enabled=javascript, color_scheme=color_scheme
+        )
+        windows.append(window)
+        return window
+
+    yield make
+    for window in windows:
+        window.close()
+
+
+def read(page: Page, *paths: str) -> None:
+    for path in paths:
+        response = page.goto(path)
+        assert response is not None
+        assert response.status == 200, f"{path} is answered {response.status}"
+
+
+def figures(page: Page) -> dict[str, str]:
+    """Return the cards of the stats page: label to figure."""
+    cards = page.locator(".cards > div")
+    return {card.locator("dt").inner_text(): card.locator("dd").first.inner_text() for card in cards.all()}
+
+
+def table(page: Page, caption: str) -> list[tuple[str, ...]]:
+    """Return the rows of a table of the stats page, without its heading."""
+    rows = page.get_by_role("table", name=caption).locator("tbody tr").all()
+    return [tuple(row.locator("th, td").all_inner_texts()) for row in rows]
+
+
+def test_the_stats_page_shows_the_visits_of_a_browser_without_javascript(visitor) -> None:
+    page = visitor().new_page()
+    read(page, "/")
+    page.get_by_role("link", name="The first post").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "The first post"
+    page.reload()
+    page.get_by_role("link", name="About").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "About"
+    page.get_by_role("link", name="Stats").click()
+
+    assert page.url.endswith("/stats/")
+    assert figures(page) == {
+        "Active now": "1",
+        "Page views": "3",
+        "Daily visitors": "1",
+        "Published posts": "2",
+        "Published pages": "1",
+    }
+    assert table(page, "Viewing now") == [("/about", "1")]
+    assert table(page, "Pages by views") == [
+        ("Home", "home", "/", "1"),
+        ("About", "page", "/about", "1"),
+        ("The first post", "blog", "/first", "1"),
+    ]
+
+
+def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first(visitor) -> None:
+    one, other = visitor().new_page(), visitor(user_agent=FIREFOX).new_page()
+    read(one, "/", "/first", "/first")
+    read(other, "/first", "/stats/")
+
+    assert figures(other)["Active now"] == "2"
+    assert figures(other)["Page views"] == "3"
+    assert figures(other)["Daily visitors"] == "2"
+    assert table(other, "Viewing now") == [("/first", "2")]
+    assert table(other, "Pages by views") == [("The first post", "blog", "/first", "2"), ("Home", "home", "/", "1")]
+
+
+def test_two_windows_of_one_browser_are_one_visitor(visitor) -> None:
+    read(visitor().new_page(), "/first")
+    page = visitor().new_page()
+    read(page, "/first", "/stats/")
+
+    assert figures(page)["Page views"] == "1"
+    assert figures(page)["Daily visitors"] == "1"
+
+
+def test_what_is_no_page_that_a_person_read_is_not_counted(visitor, site: Site) -> None:
+    assert site.get("/first", User_Agent="Mozilla/5.0 (compatible; Googlebot/2.1)") == 200
+    assert site.get("/first", User_Agent="") == 200
+    assert site.get("/first", Sec_Purpose="prefetch") == 200
+    assert site.get("/first", Sec_Purpose="prefetch;prerender") == 200
+    assert site.get("/first", Purpose="prefetch") == 200
+    assert site.get("/first", method="HEAD") == 200
+    assert site.get("/draft") == 404
+    assert site.get("/first/") == 404
+    assert site.get("/stats") == 302
+    assert site.get("/static/blog/site.css") == 200
+    page = visitor().new_page()
+    read(page, "/admin/")
+    page.get_by_label("Username").fill("editor")
+    page.get_by_label("Password").fill("editor")
+    page.get_by_role("button", name="Log in").click()
+    assert page.get_by_role("heading", name="Site administration").is_visible()
+    read(page, "/stats/")
+
+    assert figures(page) == {
+        "Active now": "0",
+        "Page views": "0",
+        "Daily visitors": "0",
+        "Published posts": "2",
+        "Published pages": "1",
+    }
+    assert page.get_by_role("table").count() == 0
+    assert page.get_by_text("No page has been viewed yet.").is_visible()
+
+
+def test_nothing_is_wider_than_the_window(visitor) -> None:
+    page = visitor(javascript=True).new_page()
+    for path in ("/", "/first", "/about", LONG_PATH, "/stats/"):
+        read(page, path)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            wide = page.evaluate("document.scrollingElement.scrollWidth")
+            assert wide <= width, f"{path} is {wide} px wide in a window of {width} px"
+    assert (LONG_TITLE, "blog", LONG_PATH, "1") in table(page, "Pages by views")
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_pages_are_accessible(visitor, color_scheme: str) -> None:
+    page = visitor(javascript=True, color_scheme=color_scheme).new_page()
+    for path in ("/stats/", "/", "/first", "/about", "/stats/"):
+        read(page, path)
+        for width in (360, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{path} at {width} px:\n{found.generate_report()}"
+
+
+def test_the_pages_ask_nobody_else_for_anything_and_set_no_cookie(visitor, site: Site) -> None:
+    window = visitor(javascript=True)
+    page = window.new_page()
+    asked: list[Request] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda response: response.ok or complaints.append(f"{response.url}: {response.status}"))
+    read(page, "/", "/first", "/about", "/stats/")
+
+    assert {request.url for request in asked if not request.url.startswith(f"{site.url}/")} == set()
+    assert "script" not in {request.resource_type for request in asked}
+    assert complaints == []
+    assert window.cookies() == []

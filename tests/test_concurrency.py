@@ -1,0 +1,307 @@
+"""Many processes at once: what they leave is what one process would have left, and no error comes out of any."""
+
+import itertools
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from pagestats import recording
+from pagestats.hits import Hit
+from pagestats.models import ActiveSession, PageView, Visitor
+from pagestats.recording import record_heartbeat, record_page_view, record_page_views
+from pagestats.stats import snapshot
+from tests.factories import T0
+from tests.oracle import DEDUP_WINDOW, expected_rollups, stored_rollups
+from tests.workers import Signals, Team
+
+PROCESSES = 8
+HITS = 20_000
+START = datetime(2026, 3, 26, 20, 30, tzinfo=UTC)  # summer time begins on the second day after it
+SLOTS = 144  # three days of half hours
+ROUNDS = 50
+SECOND = timedelta(seconds=1)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def team(django_db_setup: None, django_db_blocker: Any) -> Iterator[Team]:
+    with django_db_blocker.unblock():
+        team = Team(PROCESSES)
+    with team:
+        yield team
+
+
+# Page views
+
+# How else a site may have set up its connections. Isolation above READ COMMITTED shows a transaction the past.
+OTHER_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "sqlite": {
+        "immediate": {"transaction_mode": "IMMEDIATE"},
+        "wal": {"init_command": "PRAGMA journal_mode=wal"},
+    },
+    "postgresql": {
+        "repeatable read": {"options": "-c default_transaction_isolation=repeatable\\ read"},
+        "serializable": {"options": "-c default_transaction_isolation=serializable"},
+    },
+    "mysql": {
+        "repeatable read": {"isolation_level": "repeatable read"},
+        "serializable": {"isolation_level": "serializable"},
+    },
+}
+
+
+class Share(NamedTuple):
+    """What one process is to record: one by one where there is one hit, else as a batch."""
+
+    batches: Sequence[Sequence[Hit]]
+    in_rounds: bool = False
+    options: dict[str, Any] = {}
+
+
+class Call(NamedTuple):
+    """One call of a writer: when, what it was given, and how many views it stored."""
+
+    began: int
+    ended: int
+    hits: Sequence[Hit]
+    stored: int
+
+
+class Work(NamedTuple):
+    """What one process did. `late_repeats` passed the first look, and were found out under the lock."""
+
+    calls: list[Call]
+    late_repeats: int
+
+
+@contextmanager
+def connection_options(options: dict[str, Any]) -> Iterator[None]:
+    """Connect with other options until the end."""
+    with patch.dict(connection.settings_dict, OPTIONS={**connection.settings_dict["OPTIONS"], **options}):
+        connection.close()
+        yield
+        connection.close()
+
+
+def record(share: Share, signals: Signals) -> Work:
+    late_repeats = 0
+    store = recording._store
+
+    def counting(hits: Sequence[Hit], *, using: str) -> list[PageView]:
+        nonlocal late_repeats
+        views = store(hits, using=using)
+        late_repeats += len(hits) - len(views)
+        return views
+
+    calls = []
+    with connection_options(share.options), patch.object(recording, "_store", counting):
+        for hits in share.batches:
+            if share.in_rounds:
+                signals.together()
+            began = time.monotonic_ns()
+            stored = record_page_views(hits) if len(hits) > 1 else int(record_page_view(hits[0]) is not None)
+            calls.append(Call(began, time.monotonic_ns(), hits, stored))
+    return Work(calls, late_repeats)
+
+
+def visits(chance: random.Random, count: int, *, jitter: Sequence[timedelta] = (timedelta(0),)) -> list[Hit]:
+    """Return hits in the order of their arrival.
+
+    As time goes on, four sessions look at four paths again and again; every sixth hit is up to three days late. There is
+    one instant every half hour, and with jitter, which is added, any.
+    """
+    hits = []
+    for position in range(count):
+        slot = position * SLOTS // count
+        if chance.random() < 1 / 6:
+            slot = chance.randrange(slot + 1)
+        path = chance.choice(["/", "/a", "/A", "/a/"])
+        at = START + slot * DEDUP_WINDOW + chance.choice(jitter)
+        hits.append(Hit(path=path, session_id=chance.choice("stuv"), at=at, page_type=f"type of {path}"))
+    return hits
+
+
+def cut(chance: random.Random, hits: Sequence[Hit]) -> list[list[list[Hit]]]:
+    """Deal the hits out to the processes, who all have their turn at each time: one by one or, most of them, in batches."""
+    shares: list[list[list[Hit]]] = [[] for _ in range(PROCESSES)]
+    remaining = iter(hits)
+    while batch := list(itertools.islice(remaining, 1 if chance.random() < 0.85 else chance.randint(2, 20))):
+        chance.choice(shares).append(batch)
+    return shares
+
+
+def replay(hits: Iterable[Hit]) -> list[tuple[str, str, datetime, str, bool]]:
+    """Return the rows that one process would store of hits in the order of their arrival."""
+    stored: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
+    rows = []
+    for hit in hits:
+        views = stored[hit.session_id, hit.path]
+        if all(abs(hit.at - at) >= DEDUP_WINDOW for at in views):
+            views.append(hit.at)
+            rows.append((hit.session_id, hit.path, hit.at, hit.page_type, True))
+    return sorted(rows)
+
+
+def stored_rows() -> list[tuple[str, str, datetime, str, bool]]:
+    return sorted(PageView.objects.values_list("session_id", "path", "timestamp", "page_type", "rolled_up"))
+
+
+def overlapping(works: Sequence[Work]) -> int:
+    """Count the pairs of calls of different processes that were at a view of the same session, path and slot at once."""
+    calls: defaultdict[tuple[str, str, int], set[tuple[int, int, int]]] = defaultdict(set)
+    for process, (its_calls, _) in enumerate(works):
+        for call in its_calls:
+            for hit in call.hits:
+                slot = (hit.at - START) // DEDUP_WINDOW
+                calls[hit.session_id, hit.path, slot].add((call.began, call.ended, process))
+    return sum(
+        one[2] != other[2] and other[0] < one[1]
+        for of_one_view in calls.values()
+        for one, other in itertools.combinations(sorted(of_one_view), 2)
+    )
+
+
+def assert_they_collided(works: Sequence[Work], capsys: pytest.CaptureFixture[str]) -> None:
+    collisions = overlapping(works)
+    late_repeats = sum(work.late_repeats for work in works)
+    calls = [call for work in works for call in work.calls]
+    took = (max(call.ended for call in calls) - min(call.began for call in calls)) / 1e9
+    with capsys.disabled():
+        print(
+            f"\n{sum(len(call.hits) for call in calls):,} hits in {len(calls):,} calls of {len(works)} processes in"
+            f" {took:.1f} s, {sum(call.stored for call in calls):,} stored;"
+            f" {collisions:,} pairs of calls were at one view at once; {late_repeats:,} repeats found under the lock"
+        )
+    assert collisions > 0
+    assert late_repeats > 0
+
+
+def assert_the_rollups_are_those_of_the_rows() -> None:
+    views = list(PageView.objects.all())
+    assert stored_rollups() == expected_rollups(views, settings.TIME_ZONE)
+    counts = Counter(view.path for view in views)
+    answer = snapshot()
+    assert (answer.total_page_views, answer.unique_visitors) == (len(views), len({view.session_id for view in views}))
+    assert [(page.path, page.views) for page in answer.page_stats] == sorted(
+        counts.items(), key=lambda page: (-page[1], page[0])
+    )
+
+
+def assert_nothing_was_lost(hits: Iterable[Hit]) -> None:
+    """Check what holds whatever the order of arrival: views of one session and path are a window apart, and none is missing."""
+    times: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for session_id, path, at, *_ in stored_rows():
+        times[session_id, path].append(at)
+    for of_one in times.values():
+        assert all(later - earlier >= DEDUP_WINDOW for earlier, later in itertools.pairwise(of_one))
+    for hit in hits:
+        assert any(abs(hit.at - at) < DEDUP_WINDOW for at in times[hit.session_id, hit.path])
+    assert_the_rollups_are_those_of_the_rows()
+
+
+def test_many_processes_leave_what_one_would(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = random.Random(1)
+    hits = visits(chance, HITS)
+    # All hits of one slot are of one instant, so that it is no matter which of them is stored.
+    assert replay(hits) == replay(reversed(hits))
+
+    works = team.run(record, [Share(batches) for batches in cut(chance, hits)])
+
+    assert stored_rows() == replay(hits)
+    assert sum(call.stored for work in works for call in work.calls) == PageView.objects.count()
+    assert_the_rollups_are_those_of_the_rows()
+    assert_they_collided(works, capsys)
+
+
+def test_hits_at_any_instant_from_many_processes_leave_views_a_window_apart(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(2)
+    hits = visits(chance, HITS // 10, jitter=[second * SECOND for second in range(30 * 60)])
+
+    works = team.run(record, [Share(batches) for batches in cut(chance, hits)])
+
+    assert sum(call.stored for work in works for call in work.calls) == PageView.objects.count()
+    assert_nothing_was_lost(hits)
+    assert_they_collided(works, capsys)
+
+
+@pytest.mark.parametrize("name", OTHER_OPTIONS[connection.vendor])
+def test_many_processes_leave_what_one_would_on_connections_of_other_options(
+    team: Team, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(3)
+    hits = visits(chance, HITS // 20)
+    options = OTHER_OPTIONS[connection.vendor][name]
+
+    works = team.run(record, [Share(batches, options=options) for batches in cut(chance, hits)])
+
+    if name == "wal":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode=delete")  # the file itself keeps the other mode
+    assert stored_rows() == replay(hits)
+    assert_the_rollups_are_those_of_the_rows()
+    assert_they_collided(works, capsys)
+
+
+def test_simultaneous_views_of_one_session_and_path_count_once(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    rounds = [[Hit(path="/a", session_id=f"s{number}", at=T0)] for number in range(ROUNDS)]
+
+    works = team.run(record, [Share(rounds, in_rounds=True)] * PROCESSES)
+
+    assert [sum(call.stored for call in calls) for calls in zip(*(work.calls for work in works), strict=True)] == (
+        [1] * ROUNDS
+    )
+    assert PageView.objects.count() == ROUNDS
+    assert_the_rollups_are_those_of_the_rows()
+    assert_they_collided(works, capsys)
+
+
+def test_simultaneous_first_views_of_one_session_make_one_visitor(team: Team) -> None:
+    shares = [
+        Share(
+            [[Hit(path=f"/{process}", session_id=f"s{number}", at=T0)] for number in range(ROUNDS)],
+            in_rounds=True,
+        )
+        for process in range(PROCESSES)
+    ]
+
+    works = team.run(record, shares)
+
+    assert all(call.stored == 1 for work in works for call in work.calls)
+    assert Visitor.objects.count() == snapshot().unique_visitors == ROUNDS
+    assert_the_rollups_are_those_of_the_rows()
+
+
+# Heartbeats
+
+
+class Beat(NamedTuple):
+    """A heartbeat that a process sent, what came of it, and what it read of the session after."""
+
+    hit: Hit
+    outcome: str
+    ended: int
+    read_from: int
+    last_seen: datetime
+    read_until: int
+
+
+def beat(hits: Sequence[Hit], signals: Signals) -> list[Beat]:
+    beats = []
+    for hit in hits:
+        outcome = record_heartbeat(hit)
+        ended = time.monotonic_ns()
+        last_seen = ActiveSession.objects.values_list("last_seen", flat=True).get(session_id=hit.session_id)
+        beats.append(Beat(hit, outcome, ended, ended, last_seen, time.monotonic_ns()))
+    return beats

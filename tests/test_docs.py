@@ -1,0 +1,55 @@
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+from pagestats.conf import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def in_words(value):
+    """Return a default as the README writes it."""
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        return f"{seconds // 60} minutes" if seconds % 60 == 0 else f"{seconds} seconds"
+    return f"`{list(value)!r}`" if isinstance(value, tuple) else f"`{value!r}`"
+
+
+def test_the_readme_lists_each_setting_with_its_default_and_its_meaning():
+    table = re.findall(r"^\| `(PAGESTATS_\w+)` \| (.+?) \| (.+) \|$", README, re.MULTILINE)
+    assert table == [(setting.name, in_words(setting.default), setting.meaning) for setting in Settings.all()]
+
+
+def test_the_readme_names_no_setting_that_is_not_there():
+    assert set(re.findall(r"PAGESTATS_[A-Z_]+", README)) <= {setting.name for setting in Settings.all()}
+
+
+def test_the_readme_names_each_command_of_the_app_and_no_other():
+    ours = {name for name, app in get_commands().items() if app == "pagestats"}
+    named = set(re.findall(r"manage\.py (\w+)", README)) - {"migrate", "check"}
+    assert named == ours
+    for name in ours:
+        assert load_command_class("pagestats", name).help.strip()
+
+
+@pytest.mark.parametrize("number", range(README.count("```python")))
+def test_the_python_of_the_readme_compiles_and_its_imports_are_there(number):
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number]
+    compile(code, "README.md", "exec")
+    for line in re.findall(r"^from .*$", code, re.MULTILINE):
+        exec(line, {})
+
+
+def test_the_changelog_begins_with_the_version_of_the_package():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE).group(1)
+    assert f"## {version.partition('.dev')[0]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_make_targets_that_the_readme_names_are_there():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"the"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,0 +1,84 @@
+"""The floors of the house: imports go down, never up, and doors never sideways."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pagestats"
+
+FLOORS = [
+    {"conf", "hits", "fields"},
+    {"models"},
+    {"sql"},
+    {"identity", "content", "rollups"},
+    {"recording", "stats", "retention"},
+    {"middleware", "admin", "checks", "management"},
+    {"apps"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if "migrations" not in path.parts]
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Return the names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    here = room(path)
+    if here == "__init__":
+        assert imports(path) == set()
+        return
+    for name in imports(path):
+        if not name.startswith("pagestats."):
+            continue
+        there = name.split(".")[1]
+        assert FLOOR[there] < FLOOR[here], f"{here} imports {there}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_optional_packages_stay_in_their_rooms(path):
+    for name in imports(path):
+        if name.startswith("django_q"):
+            assert room(path) in {"tasks", "schedules"}
+        if name.startswith("rest_framework"):
+            assert room(path) in {"api", "urls"}
+
+
+def test_every_room_is_on_a_floor():
+    assert {room(path) for path in MODULES} - {"__init__"} == set(FLOOR)
+
+
+def test_only_the_guard_of_the_middleware_catches_everything():
+    broad = [
+        (path.name, node.lineno)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
+    ]
+    assert [name for name, _ in broad] == ["middleware.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_those_who_may_ask_what_time_it_is(path):
+    calls = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    if calls & {"now", "utcnow", "today"}:
+        assert room(path) in {"hits", "management"}

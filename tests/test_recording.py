@@ -1,0 +1,258 @@
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from pagestats import sql
+from pagestats.hits import InvalidHit
+from pagestats.models import ActiveSession, PageTotal, PageView, Return, Rollup, Visitor
+from pagestats.recording import HITS_IN_A_TRANSACTION, record_heartbeat, record_page_view, record_page_views
+from tests.factories import T0, a_hit, raw_views
+
+MS = timedelta(milliseconds=1)
+US = timedelta(microseconds=1)
+HALF_HOUR = timedelta(minutes=30)
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("before_or_after", [1, -1])
+@pytest.mark.parametrize(
+    ("gap", "counts"),
+    [
+        (timedelta(0), False),
+        (HALF_HOUR - MS, False),
+        (HALF_HOUR - US, False),
+        (HALF_HOUR, True),
+        (HALF_HOUR + US, True),
+    ],
+)
+def test_less_than_half_an_hour_before_or_after_a_stored_view_is_a_repeat(gap, counts, before_or_after):
+    record_page_view(a_hit())
+    assert (record_page_view(a_hit(at=T0 + before_or_after * gap)) is not None) == counts
+
+
+def test_the_window_does_not_slide():
+    instants = [T0 + timedelta(minutes=10 * step) for step in range(7)]
+    assert [record_page_view(a_hit(at=at)) is not None for at in instants] == [True, False, False] * 2 + [True]
+
+
+def test_a_view_between_two_that_leave_no_room_for_it_is_a_repeat():
+    record_page_view(a_hit(at=T0))
+    record_page_view(a_hit(at=T0 + timedelta(minutes=50)))
+    assert record_page_view(a_hit(at=T0 + timedelta(minutes=25))) is None
+
+
+@pytest.mark.parametrize("changes", [{"path": "/b"}, {"session_id": "t"}])
+def test_another_path_or_another_session_is_no_repeat(changes):
+    record_page_view(a_hit())
+    assert record_page_view(a_hit(**changes)) is not None
+
+
+def test_a_pending_view_makes_a_repeat_like_any_other():
+    raw_views([("/a", "s", T0)])
+    assert record_page_view(a_hit(at=T0 + timedelta(minutes=29))) is None
+    assert Visitor.objects.count() == 0
+
+
+@pytest.mark.parametrize("window", [timedelta(minutes=1), timedelta(hours=24)])
+def test_the_window_is_a_setting(settings, window):
+    settings.PAGESTATS_DEDUP_WINDOW = window
+    record_page_view(a_hit())
+    assert record_page_view(a_hit(at=T0 + window - US)) is None
+    assert record_page_view(a_hit(at=T0 + window)) is not None
+
+
+def test_a_view_is_returned_as_it_is_stored():
+    view = record_page_view(a_hit(page_type="blog"))
+    stored = PageView.objects.values_list("pk", "path", "page_type", "session_id", "timestamp", "rolled_up").get()
+    assert stored == (view.pk, "/a", "blog", "s", T0, True)
+
+
+def test_a_batch_is_judged_in_the_order_of_its_instants():
+    minutes = [40, 0, 20, 60, 29]
+    assert record_page_views([a_hit(at=T0 + timedelta(minutes=minute)) for minute in minutes]) == 2
+    stored = PageView.objects.order_by("timestamp").values_list("timestamp", flat=True)
+    assert list(stored) == [T0, T0 + timedelta(minutes=40)]
+
+
+def test_of_two_hits_at_the_same_instant_the_first_given_counts():
+    record_page_views([a_hit(page_type="first"), a_hit(page_type="second")])
+    assert PageView.objects.get().page_type == "first"
+
+
+def test_a_batch_longer_than_a_transaction_counts_like_one():
+    hits = [
+        a_hit(session_id=f"s{number % 7}", at=T0 + number * timedelta(minutes=10))
+        for number in range(2 * HITS_IN_A_TRANSACTION + 1)
+    ]
+    counted = record_page_views(reversed(hits))
+    assert counted == PageView.objects.count() == len(hits)
+    assert record_page_views(hits) == 0
+
+
+def test_an_empty_batch_counts_nothing_and_asks_nothing(django_assert_num_queries):
+    with django_assert_num_queries(0):
+        assert record_page_views([]) == 0
+
+
+def test_a_batch_with_an_invalid_hit_stores_nothing():
+    with pytest.raises(InvalidHit):
+        record_page_views(a_hit(path=path) for path in ["/a", "/\x00"])
+    assert PageView.objects.count() == 0
+
+
+def test_the_first_statement_of_the_transaction_writes(django_capture_queries):
+    queries = django_capture_queries(lambda: record_page_view(a_hit()))
+    tables = (PageView, Visitor, PageView, PageView, Visitor, PageTotal, Rollup)
+    recorded = [query for query in queries if not query.startswith(("SAVEPOINT", "RELEASE"))]
+    assert [query.split()[0] for query in recorded[:3]] == ["SELECT", "INSERT", "SELECT"]
+    assert "pagestats_visitor" in recorded[1]
+    zone = [query for query in recorded if "INTO" in query and "reportingzone" in query]
+    writes = [query for query in recorded[3:] if query.startswith("INSERT") and query not in zone]
+    assert len(writes) == len(tables[3:])
+    for query, model in zip(writes, tables[3:], strict=True):
+        assert model._meta.db_table in query
+
+
+def test_a_repeat_costs_one_query(django_assert_num_queries):
+    record_page_view(a_hit())
+    with django_assert_num_queries(1):
+        assert record_page_view(a_hit()) is None
+
+
+def test_a_second_page_on_the_same_day_does_not_write_the_visitor_again(django_capture_queries):
+    record_page_view(a_hit())
+    queries = django_capture_queries(lambda: record_page_view(a_hit(path="/b")))
+    assert sum("INTO" in query and "pagestats_visitor" in query for query in queries) == 1
+
+
+def test_days_are_those_of_the_zone_stored_with_the_first_view(settings):
+    midnight = T0.replace(hour=23, minute=30)
+    record_page_view(a_hit(at=midnight))
+    settings.TIME_ZONE = "Pacific/Honolulu"
+    record_page_view(a_hit(at=midnight, path="/b"))
+    days = Rollup.objects.filter(dimension="site").values_list("day", "views", "visitors", "new_visitors")
+    assert list(days) == [((midnight + timedelta(hours=1)).date(), 2, 1, 1)]
+
+
+def test_a_late_view_makes_an_earlier_day_the_first_one():
+    for day in (5, 1, 3):
+        record_page_view(a_hit(at=T0 + timedelta(days=day)))
+    days = [(T0 + timedelta(days=day)).date() for day in (1, 3, 5)]
+    site = Rollup.objects.filter(dimension="site").order_by("day").values_list("day", "visitors", "new_visitors")
+    assert list(site) == [(days[0], 1, 1), (days[1], 1, 0), (days[2], 1, 0)]
+    returns = Return.objects.filter(dimension="site", visitors__gt=0).order_by("day")
+    assert list(returns.values_list("previous_day", "day")) == [(days[0], days[1]), (days[1], days[2])]
+
+
+def test_a_failure_leaves_nothing_behind(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OperationalError("the disk is full")
+
+    monkeypatch.setattr("pagestats.rollups.add", fail)
+    with pytest.raises(OperationalError, match="the disk is full"):
+        record_page_view(a_hit())
+    assert (PageView.objects.count(), Visitor.objects.count(), Rollup.objects.count()) == (0, 0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_error_is_cured_by_trying_again(monkeypatch):
+    failures = iter([True, True, False])
+
+    def locked_twice(connection, **kwargs):
+        if next(failures):
+            raise a_lock_error()
+
+    add = sql_add(monkeypatch, locked_twice)
+    assert record_page_view(a_hit()) is not None
+    assert add.calls == 3
+    assert (PageView.objects.count(), PageTotal.objects.get().views) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inside_another_transaction_a_lock_error_is_the_callers(monkeypatch):
+    def locked(connection, **kwargs):
+        raise a_lock_error()
+
+    add = sql_add(monkeypatch, locked)
+    with pytest.raises(OperationalError), transaction.atomic():
+        record_page_view(a_hit())
+    assert add.calls == 1
+
+
+class Counted:
+    calls = 0
+
+
+def sql_add(monkeypatch, before):
+    """Call `before` each time that rollups are about to be written, and count."""
+    from pagestats import rollups
+
+    add, counted = rollups.add, Counted()
+
+    def counting_add(*args, **kwargs):
+        counted.calls += 1
+        before(*args, **kwargs)
+        return add(*args, **kwargs)
+
+    monkeypatch.setattr(rollups, "add", counting_add)
+    return counted
+
+
+def a_lock_error():
+    """Return the error with which this database says that a lock can't be had."""
+    error = OperationalError(1213, "Deadlock found")
+    cause = Exception(1213, "Deadlock found")
+    if connection.vendor == "postgresql":
+        cause.sqlstate = "40P01"
+    elif connection.vendor == "sqlite":
+        cause.sqlite_errorcode = 5
+    error.__cause__ = cause
+    return error
+
+
+def test_an_error_that_is_no_lock_is_not_tried_again():
+    assert not sql.is_lock_error(OperationalError("no such table: pagestats_visitor"))
+    assert sql.is_lock_error(a_lock_error())
+
+
+TEN_SECONDS = timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"at": T0}, "skipped"),
+        ({"at": T0 + TEN_SECONDS - MS}, "skipped"),
+        ({"at": T0 + TEN_SECONDS - US}, "skipped"),
+        ({"at": T0 + TEN_SECONDS}, "updated"),
+        ({"at": T0 + MS, "path": "/b"}, "updated"),
+        ({"at": T0, "path": "/b"}, "updated"),
+        ({"at": T0 - MS, "path": "/b"}, "skipped"),
+        ({"at": T0 - timedelta(hours=1)}, "skipped"),
+        ({"session_id": "t"}, "created"),
+    ],
+)
+def test_a_heartbeat_says_what_came_of_it(changes, outcome):
+    assert record_heartbeat(a_hit()) == "created"
+    hit = a_hit(**changes)
+    assert record_heartbeat(hit) == outcome
+    expected = a_hit() if outcome == "skipped" else hit
+    stored = ActiveSession.objects.get(session_id=hit.session_id)
+    assert (stored.current_path, stored.last_seen) == (expected.path, expected.at)
+
+
+def test_skipped_heartbeats_do_not_keep_a_session_from_its_next_update():
+    outcomes = [record_heartbeat(a_hit(at=T0 + timedelta(seconds=4 * beat))) for beat in range(6)]
+    assert outcomes == ["created", "skipped", "skipped", "updated", "skipped", "skipped"]
+
+
+def test_a_heartbeat_counts_no_page_view():
+    record_heartbeat(a_hit())
+    assert (PageView.objects.count(), Visitor.objects.count()) == (0, 0)
+
+
+def test_a_skipped_heartbeat_costs_one_query(django_assert_num_queries):
+    record_heartbeat(a_hit())
+    with django_assert_num_queries(1):
+        record_heartbeat(a_hit())
