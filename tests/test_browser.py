@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_pla
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60
+MakeVisitor = Callable[..., BrowserContext]
 # Headless Chromium names itself so, and is a robot then.
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -144,7 +145,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visitor(browser: Browser, site: Site) -> Iterator[Callable[..., BrowserContext]]:
+def visitor(browser: Browser, site: Site) -> Iterator[MakeVisitor]:
     """A function that makes a visitor: a browser window of its own, without JavaScript unless asked."""
     windows = []
 
@@ -179,7 +180,7 @@ def table(page: Page, caption: str) -> list[tuple[str, ...]]:
     return [tuple(row.locator("th, td").all_inner_texts()) for row in rows]
 
 
-def test_the_stats_page_shows_the_visits_of_a_browser_without_javascript(visitor) -> None:
+def test_the_stats_page_shows_the_visits_of_a_browser_without_javascript(visitor: MakeVisitor) -> None:
     page = visitor().new_page()
     read(page, "/")
     page.get_by_role("link", name="The first post").click()
@@ -205,7 +206,7 @@ def test_the_stats_page_shows_the_visits_of_a_browser_without_javascript(visitor
     ]
 
 
-def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first(visitor) -> None:
+def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first(visitor: MakeVisitor) -> None:
     one, other = visitor().new_page(), visitor(user_agent=FIREFOX).new_page()
     read(one, "/", "/first", "/first")
     read(other, "/first", "/stats/")
@@ -217,7 +218,7 @@ def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first
     assert table(other, "Pages by views") == [("The first post", "blog", "/first", "2"), ("Home", "home", "/", "1")]
 
 
-def test_two_windows_of_one_browser_are_one_visitor(visitor) -> None:
+def test_two_windows_of_one_browser_are_one_visitor(visitor: MakeVisitor) -> None:
     read(visitor().new_page(), "/first")
     page = visitor().new_page()
     read(page, "/first", "/stats/")
@@ -226,7 +227,7 @@ def test_two_windows_of_one_browser_are_one_visitor(visitor) -> None:
     assert figures(page)["Daily visitors"] == "1"
 
 
-def test_what_is_no_page_that_a_person_read_is_not_counted(visitor, site: Site) -> None:
+def test_what_is_no_page_that_a_person_read_is_not_counted(visitor: MakeVisitor, site: Site) -> None:
     assert site.get("/first", User_Agent="Mozilla/5.0 (compatible; Googlebot/2.1)") == 200
     assert site.get("/first", User_Agent="") == 200
     assert site.get("/first", Sec_Purpose="prefetch") == 200
@@ -256,7 +257,7 @@ def test_what_is_no_page_that_a_person_read_is_not_counted(visitor, site: Site) 
     assert page.get_by_text("No page has been viewed yet.").is_visible()
 
 
-def test_nothing_is_wider_than_the_window(visitor) -> None:
+def test_nothing_is_wider_than_the_window(visitor: MakeVisitor) -> None:
     page = visitor(javascript=True).new_page()
     for path in ("/", "/first", "/about", LONG_PATH, "/stats/"):
         read(page, path)
@@ -268,7 +269,7 @@ def test_nothing_is_wider_than_the_window(visitor) -> None:
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_the_pages_are_accessible(visitor, color_scheme: str) -> None:
+def test_the_pages_are_accessible(visitor: MakeVisitor, color_scheme: str) -> None:
     page = visitor(javascript=True, color_scheme=color_scheme).new_page()
     for path in ("/stats/", "/", "/first", "/about", "/stats/"):
         read(page, path)
@@ -278,7 +279,7 @@ def test_the_pages_are_accessible(visitor, color_scheme: str) -> None:
             assert found.violations_count == 0, f"{path} at {width} px:\n{found.generate_report()}"
 
 
-def test_the_pages_ask_nobody_else_for_anything_and_set_no_cookie(visitor, site: Site) -> None:
+def test_the_pages_ask_nobody_else_for_anything_and_set_no_cookie(visitor: MakeVisitor, site: Site) -> None:
     window = visitor(javascript=True)
     page = window.new_page()
     asked: list[Request] = []

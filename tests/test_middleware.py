@@ -1,6 +1,5 @@
-import asyncio
-
 import pytest
+from asgiref.sync import async_to_sync
 from django.http import HttpResponse, JsonResponse
 from django.test import RequestFactory
 
@@ -100,7 +99,7 @@ def test_an_async_site_is_recorded_too():
     async def page(request):
         return HttpResponse("a page")
 
-    response = asyncio.run(PageViewMiddleware(page)(a_request()))
+    response = async_to_sync(PageViewMiddleware(page))(a_request())
     assert response.content == b"a page"
     assert PageView.objects.get().path == "/a"
 

@@ -142,7 +142,7 @@ class PageStatistics(RuleBasedStateMachine):
     def backfill_takes_a_chunk(self, data):
         running = data.draw(st.sampled_from(self.backfills))
         pending = {view.pk for view in PageView.objects.pending()}
-        visitors = len({view.session_id for view in self.site.rolled_up()})
+        visitors = self.visitors()
         progress = next(running.chunks, None)
         self.note_rolled_up()
         still_pending = {view.pk for view in PageView.objects.pending()}
@@ -155,19 +155,26 @@ class PageStatistics(RuleBasedStateMachine):
         assert 1 <= taken <= running.batch_size
         assert still_pending < pending
         running.processed += taken
-        running.new_visitors += len({view.session_id for view in self.site.rolled_up()}) - visitors
+        running.new_visitors += self.visitors() - visitors
         assert (progress.processed, progress.new_visitors) == (running.processed, running.new_visitors)
 
     @rule(batch_size=st.integers(1, 4))
     def backfill_to_the_end(self, batch_size):
         pending = len(self.site.pending())
+        visitors = self.visitors()
         chunks = list(backfill(batch_size=batch_size))
         self.note_rolled_up()
         assert self.site.pending() == []
+        if chunks:
+            assert chunks[-1].new_visitors == self.visitors() - visitors
         assert [chunk.processed for chunk in chunks] == [
             min(pending, start + batch_size) for start in range(0, pending, batch_size)
         ]
         assert {chunk.total for chunk in chunks} <= {pending}
+
+    def visitors(self):
+        """Count the sessions that have a rolled-up view."""
+        return len({view.session_id for view in self.site.rolled_up()})
 
     def note_rolled_up(self):
         """Take over from the table which views are rolled up: the choice of a chunk is the package's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 
 from django.contrib.auth import get_user_model
@@ -27,7 +27,7 @@ SHARE_OF_RELOADS = 0.08
 
 
 def add_editor() -> bool:
-    """Make the user who may enter the administration; say whether there was none."""
+    """Make the user who may enter the administration; return False where there is one already."""
     users = get_user_model()._default_manager
     if users.filter(username=USER).exists():
         return False
@@ -36,7 +36,7 @@ def add_editor() -> bool:
 
 
 def add_texts(today: date) -> int:
-    """Add the posts and pages that are not there yet, dated back from `today`; say how many."""
+    """Add the posts and pages that are not there yet, dated back from `today`; return how many."""
     return sum(_add(model, text, today) for model, texts in ((Post, POSTS), (Page, PAGES)) for text in texts)
 
 
@@ -68,12 +68,12 @@ def add_visits(until: datetime) -> Iterator[int]:
 
 
 def fortnight(until: datetime) -> list[date]:
-    """The fourteen days that end with the day of `until`."""
+    """Return the fourteen days that end with the day of `until`."""
     return [until.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
 
 
 def visits(day: date, *, today: date) -> Iterator[Hit]:
-    """The made-up hits of a whole day, the same for the same two days: for each visitor a walk from page to page."""
+    """Yield the made-up hits of a whole day, always the same ones: for each visitor a walk from page to page."""
     rng = random.Random(f"{SEED} {day} {today}")
     popularity = _popularity(day, today=today)
     for _ in range(round(VISITORS_BY_WEEKDAY[day.weekday()] * rng.uniform(0.9, 1.1))):
@@ -89,7 +89,7 @@ def visits(day: date, *, today: date) -> Iterator[Hit]:
 
 
 def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
-    """How much each page is asked for on a day: a post most when it is new, nothing before it was written."""
+    """Return how much each page is asked for on a day: a post most when it is new, not at all before."""
     home = {("/", "home"): 10.0}
     posts = {}
     for text in POSTS:
@@ -102,7 +102,7 @@ def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
     return home | posts | pages | taken_back
 
 
-def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterable[tuple[str, str]]:
+def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterator[tuple[str, str]]:
     places, weights = list(popularity), list(popularity.values())
     place = rng.choices(places, weights)[0]
     yield place
@@ -112,10 +112,9 @@ def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Itera
         yield place
 
 
-def add_heartbeats(at: datetime) -> int:
-    """Let a few made-up visitors be on the site at an instant; say how many. Their ids are always the same."""
+def add_heartbeats(at: datetime) -> None:
+    """Let a few made-up visitors be on the site at an instant. Their ids are always the same."""
     rng = random.Random(SEED)
     places = ["/", "/", "/a-visitor-without-a-cookie", "/a-visitor-without-a-cookie", "/pull-the-plug", "/about"]
     for path in places:
         record_heartbeat(Hit(path=path, session_id=f"{rng.getrandbits(128):032x}", at=at))
-    return len(places)

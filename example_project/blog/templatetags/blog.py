@@ -13,26 +13,26 @@ register = template.Library()
 
 @register.simple_tag
 def published_pages() -> EntryQuerySet:
-    """The pages that the top of every page links to."""
+    """Return the pages that the top of every page links to."""
     return Page.objects.published()
 
 
 @register.filter
 def prose(text: str) -> SafeString:
-    """Plain text as HTML: a blank line parts paragraphs, `## ` begins a heading, backquotes mark code."""
+    """Return plain text as HTML: a blank line parts paragraphs, `## ` begins a heading, backquotes mark code."""
     blocks = re.split(r"\n\s*\n", text.strip())
     return format_html_join("\n", "{}", ((_block(block),) for block in blocks if block))
 
 
 @register.filter
 def lead(text: str) -> SafeString:
-    """The first paragraph, as HTML without its own element."""
+    """Return the first paragraph as HTML without its own element."""
     return _inline(re.split(r"\n\s*\n", text.strip())[0])
 
 
 @register.filter
 def share_of(part: int, whole: int) -> str:
-    """`part` of `whole` as a number from 0 to 1, written as CSS reads it in every language."""
+    """Return `part` of `whole` as a number from 0 to 1, written as CSS reads it in every language."""
     return f"{part / whole:.3f}" if whole else "0"
 
 

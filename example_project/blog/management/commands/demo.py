@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -37,7 +38,7 @@ class Command(BaseCommand):
         self.stdout.flush()
         call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
 
-    def prepare(self, now: Any) -> None:
+    def prepare(self, now: datetime) -> None:
         """Add what is not there yet, and say what was."""
         editor, texts = demo.add_editor(), demo.add_texts(now.date())
         self.stdout.write(f"Added {texts} posts and pages." if texts else "The posts and pages are there already.")
