@@ -1,5 +1,6 @@
 """Every PAGESTATS_* setting: its default, its type, its meaning."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
@@ -88,6 +89,18 @@ def _is_content(value: Any) -> bool:
     )
 
 
+def _are_patterns(value: Any) -> bool:
+    """Tell whether a value is a list of regular expressions."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(pattern, str) for pattern in value):
+        return False
+    try:
+        for pattern in value:
+            re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 class Settings:
     """The settings of a site, each with its default."""
 
@@ -111,6 +124,19 @@ class Settings:
         kind="a list of path prefixes",
         hint='Use ["/admin/"], for example.',
         meaning="The middleware records no path that begins with one of these.",
+    )
+    PUBLIC = _switch(
+        default=False,
+        meaning="Anybody may read the stats, but only of pages that a content source knows or "
+        "`PAGESTATS_CLIENT_PATHS` matches.",
+    )
+    CLIENT_PATHS: Setting[tuple[str, ...] | list[str]] = Setting(
+        (),
+        fits=_are_patterns,
+        kind="a list of regular expressions",
+        hint='Use [r"/docs/.*"], for example.',
+        meaning="Paths, as regular expressions of the whole path, that a browser may name though no URL pattern "
+        "resolves them.",
     )
     CONTENT: Setting[dict[str, dict[str, Any]]] = Setting(
         {},

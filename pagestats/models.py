@@ -55,6 +55,16 @@ class PageView(models.Model):
         return f"{self.path} at {self.timestamp:%Y-%m-%d %H:%M:%S}"
 
 
+class Stats(PageView):
+    """What the permission `pagestats.view_stats`, and the entry *Page stats* in the menu of an admin, belong to."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("page stats")
+        verbose_name_plural = _("page stats")
+
+
 class ActiveSessionQuerySet(models.QuerySet["ActiveSession"]):
     """Sessions, by the age of their last heartbeat."""
 

@@ -13,6 +13,8 @@ WRONG = {
     "HEARTBEAT_DEDUP": None,
     "BACKFILL_BATCH_SIZE": 0,
     "EXCLUDE": "/admin/",
+    "PUBLIC": 1,
+    "CLIENT_PATHS": ["("],
     "CONTENT": {"posts": {"model": "blog.Post"}},
 }
 

@@ -11,9 +11,12 @@ FLOORS = [
     {"conf", "hits", "fields"},
     {"models"},
     {"sql"},
-    {"identity", "content", "rollups"},
-    {"recording", "stats", "retention"},
-    {"middleware", "admin", "checks", "management"},
+    {"addresses", "access", "tallies", "content", "rollups"},
+    {"identity", "recording", "stats", "retention"},
+    {"tasks"},
+    {"schedules"},
+    {"middleware", "api", "admin", "checks", "management", "templatetags"},
+    {"urls"},
     {"apps"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -59,7 +62,7 @@ def test_optional_packages_stay_in_their_rooms(path):
 
 
 def test_every_room_is_on_a_floor():
-    assert {room(path) for path in MODULES} - {"__init__"} == set(FLOOR)
+    assert {room(path) for path in MODULES} - {"__init__"} <= set(FLOOR)
 
 
 def test_only_the_guard_of_the_middleware_catches_everything():
