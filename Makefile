@@ -70,6 +70,7 @@ wheel-check: build ## install the wheel alone, and migrate a fresh site with it
 	cd "$$folder"; PATH="$$folder/venv/bin:$$PATH"; set -x; \
 	django-admin startproject fresh .; \
 	echo 'INSTALLED_APPS += ["pagestats"]' >> fresh/settings.py; \
+	echo 'MIDDLEWARE.insert(0, "pagestats.middleware.PageViewMiddleware")' >> fresh/settings.py; \
 	python manage.py check --fail-level WARNING; \
 	python manage.py migrate --verbosity 0; \
 	python manage.py showmigrations pagestats; \

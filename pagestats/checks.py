@@ -1,12 +1,20 @@
 """System checks: what is plausible but wrong, each with an id of its own and a hint."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from pagestats.conf import Settings
+
+MIDDLEWARE = "pagestats.middleware.PageViewMiddleware"
+ANSWER_IN_OUR_PLACE = (
+    "django.middleware.cache.FetchFromCacheMiddleware",
+    "django.middleware.cache.CacheMiddleware",
+)
 
 
 @register("pagestats")
@@ -28,4 +36,43 @@ def check_time_zone_support(app_configs: Sequence[Any] | None, **kwargs: Any) ->
             hint="Set USE_TZ = True, Django's default.",
             id="pagestats.E002",
         )
+    ]
+
+
+@register("pagestats")
+def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say when the middleware is not there, or sits where it does not see every page."""
+    middleware = list(settings.MIDDLEWARE)
+    if MIDDLEWARE not in middleware:
+        return [
+            Warning(
+                f"{MIDDLEWARE} is not in MIDDLEWARE: no page is recorded unless your own code or a browser does.",
+                hint="Put it first in MIDDLEWARE, or silence pagestats.W001.",
+                id="pagestats.W001",
+            )
+        ]
+    return [
+        Warning(
+            f"{MIDDLEWARE} comes after {other} in MIDDLEWARE: pages that are answered from the cache are not recorded.",
+            hint="Put it first in MIDDLEWARE.",
+            id="pagestats.W002",
+        )
+        for other in middleware[: middleware.index(MIDDLEWARE)]
+        if other in ANSWER_IN_OUR_PLACE
+    ]
+
+
+@register("pagestats")
+def check_connection_pool(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say when worker processes of the cluster would share the connections of a pool."""
+    if "django_q" not in settings.INSTALLED_APPS:
+        return []
+    return [
+        Warning(
+            f"DATABASES[{alias!r}] has a connection pool, and the processes that django-q2 forks would share it.",
+            hint="Take 'pool' out of its OPTIONS in the settings that `manage.py qcluster` runs with.",
+            id="pagestats.W003",
+        )
+        for alias, database in settings.DATABASES.items()
+        if "postg" in database.get("ENGINE", "") and database.get("OPTIONS", {}).get("pool")
     ]

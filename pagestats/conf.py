@@ -3,12 +3,25 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Generic, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+IDENTITIES = ("anonymous", "cookie", "client")
+
+PROXY_WORDS = {
+    "loopback": ("127.0.0.0/8", "::1"),
+    "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+    "link-local": ("169.254.0.0/16", "fe80::/10"),
+    "unix": (),
+}
+"""What the words of PAGESTATS_TRUSTED_PROXIES stand for; a Unix socket has no address."""
 
 
 class Setting(Generic[T]):
@@ -89,6 +102,36 @@ def _is_content(value: Any) -> bool:
     )
 
 
+def _is_place(value: Any) -> bool:
+    """Tell whether a value is a path prefix or a URL namespace."""
+    return isinstance(value, str) and (value.startswith("/") or (value.endswith(":") and len(value) > 1))
+
+
+def _is_identity(value: Any) -> bool:
+    """Tell whether a value is the name of an identity, or a dotted path, which nothing is imported for here."""
+    names = value.split(".") if isinstance(value, str) else []
+    return value in IDENTITIES or (len(names) > 1 and all(name.isidentifier() for name in names))
+
+
+@lru_cache(maxsize=1024)
+def proxy_networks(entry: str) -> tuple[Network, ...]:
+    """Return the networks of one entry of PAGESTATS_TRUSTED_PROXIES; raise ValueError for one that it does not take."""
+    words = PROXY_WORDS.get(entry)
+    return tuple(map(ip_network, [entry] if words is None else words))
+
+
+def _are_proxies(value: Any) -> bool:
+    """Tell whether a value is a list of words and networks."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
+        return False
+    try:
+        for entry in value:
+            proxy_networks(entry)
+    except ValueError:
+        return False
+    return True
+
+
 def _are_patterns(value: Any) -> bool:
     """Tell whether a value is a list of regular expressions."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(pattern, str) for pattern in value):
@@ -119,11 +162,31 @@ class Settings:
     )
     BACKFILL_BATCH_SIZE = _size(500, "How many page views a backfill folds into the rollups in one transaction.")
     EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
-        ("/admin/",),
-        fits=lambda value: isinstance(value, (list, tuple)) and all(isinstance(prefix, str) for prefix in value),
-        kind="a list of path prefixes",
-        hint='Use ["/admin/"], for example.',
-        meaning="The middleware records no path that begins with one of these.",
+        ("admin:", "pagestats:"),
+        fits=lambda value: isinstance(value, (list, tuple)) and all(map(_is_place, value)),
+        kind="a list of path prefixes and URL namespaces",
+        hint='Use ["admin:", "/private/"], for example: a namespace ends with a colon, a path begins with a slash.',
+        meaning="What is not recorded: paths that begin with one of these, and, where it ends with a colon, all pages "
+        "of that URL namespace, wherever it is mounted.",
+    )
+    EXCLUDE_STAFF = _switch(default=False, meaning="Do not record what staff members view while they are logged in.")
+    COUNT_NO_STORE = _switch(
+        default=False, meaning="Record pages that are answered with `Cache-Control: no-store`, too."
+    )
+    IDENTITY = Setting(
+        "anonymous",
+        fits=_is_identity,
+        kind='"anonymous", "cookie", "client" or a dotted path',
+        hint='Use "anonymous", for example.',
+        meaning="What gives a hit its session id: `anonymous`, `cookie`, `client` (the browser sends it), or the dotted "
+        "path of your own.",
+    )
+    TRUSTED_PROXIES: Setting[tuple[str, ...] | list[str]] = Setting(
+        tuple(PROXY_WORDS),
+        fits=_are_proxies,
+        kind="a list of proxies",
+        hint='Use ["loopback", "private", "link-local", "unix"], or networks such as "203.0.113.0/24".',
+        meaning="Whose `X-Forwarded-For` and `Forwarded` are believed: these words, addresses and networks.",
     )
     PUBLIC = _switch(
         default=False,

@@ -128,3 +128,19 @@ def _stored_salts(day: date, yesterday: date, using: str) -> dict[date, bytes]:
         # Another process may have been first; a plain read of this transaction might not show its salt.
         stored = {salt.day: bytes(salt.secret) for salt in sql.current(kept)}
     return stored
+
+
+class Identified(NamedTuple):
+    """Who sent a request."""
+
+    session_id: str | None
+    reason: str = ""
+
+    def remember(self, response: object) -> None:
+        """Set the cookie where the identity needs one."""
+
+
+def identify(request: HttpRequest, *, at: datetime, claimed: str | None = None) -> Identified:
+    """Return who sent a request."""
+    found = session_id(request, at=at)
+    return Identified(found, "" if found else "no_address")

@@ -3,87 +3,181 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from crawlerdetect import CrawlerDetect
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import Resolver404, resolve
 
 from pagestats.conf import conf
 from pagestats.hits import Hit, InvalidHit, instant
-from pagestats.identity import session_id
+from pagestats.identity import identify
 from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tallies, tally
 
 logger = logging.getLogger("pagestats")
 
-Response = HttpResponseBase
+HTML = ("text/html", "application/xhtml+xml")
+LONGEST_USER_AGENT = 1000
+"""Characters in which a bot has to say that it is one; a longer text only costs time."""
 
 
 class PageViewMiddleware:
-    """Record the pages that are read: a page view, or a repeat, and a heartbeat for each.
+    """Record the pages that people read: for each a page view, or a repeat, and a heartbeat.
 
-    A failure to record is logged with the path, and the response is served as if nothing had happened.
+    First in MIDDLEWARE it sees what the others answer from a cache, too. It never creates or saves a session and adds
+    no header. A failure to record is logged with the path and tallied, and the response is served all the same.
     """
 
     sync_capable = True
     async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], Response | Awaitable[Response]]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
 
-    def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve a request, then record it."""
         if self.is_async:
             return self._serve(request)
         response = self.get_response(request)
         assert isinstance(response, HttpResponseBase)
-        if is_page(request, response):
-            record(request)
+        with never_in_the_way_of(request):
+            if conf.ENABLED:
+                conclude(request, response, why_not(request, response))
         return response
 
-    async def _serve(self, request: HttpRequest) -> Response:
-        response = self.get_response(request)
-        assert isinstance(response, Awaitable)
-        served = await response
-        if is_page(request, served):
-            await sync_to_async(record)(request)
-        return served
+    async def _serve(self, request: HttpRequest) -> HttpResponseBase:
+        """Serve and judge on the event loop; go to a thread only for what may have to write."""
+        served = self.get_response(request)
+        assert isinstance(served, Awaitable)
+        response = await served
+        with never_in_the_way_of(request):
+            if conf.ENABLED:
+                reason = why_not(request, response)
+                if reason and not tallies.due():
+                    tallies.count(NOT_STORED, reason)
+                else:
+                    await sync_to_async(conclude)(request, response, reason)
+        return response
 
 
-def is_page(request: HttpRequest, response: Response) -> bool:
-    """Tell whether a response is a page that a person asked for and was given."""
-    return (
-        conf.ENABLED
-        and request.method == "GET"
-        and response.status_code == 200
-        and response.headers.get("Content-Type", "").lower().startswith("text/html")
-        and not request.path.startswith(tuple(conf.EXCLUDE))
-        and "prefetch" not in request.headers.get("Sec-Purpose", request.headers.get("Purpose", ""))
-        and not _is_bot(request.headers.get("User-Agent", ""))
+@contextmanager
+def never_in_the_way_of(request: HttpRequest) -> Iterator[None]:
+    """Log and tally whatever goes wrong inside, and go on: a page matters more than its statistics."""
+    try:
+        yield
+    except Exception as error:
+        logger.exception("The page view of %r was not recorded.", request.path)
+        tallies.count(FAILED, type(error).__name__)
+
+
+def conclude(request: HttpRequest, response: HttpResponseBase, reason: str) -> None:
+    """Record a page unless there is a reason not to, and tally what came of it."""
+    if reason or (reason := record(request, response)):
+        tally(NOT_STORED, reason)
+
+
+def record(request: HttpRequest, response: HttpResponseBase) -> str:
+    """Record a page view, or a repeat, and a heartbeat; or return the reason why nobody is counted."""
+    if conf.EXCLUDE_STAFF and _is_staff(request):
+        return "staff"
+    at = instant(None)
+    visitor = identify(request, at=at)
+    if visitor.session_id is None:
+        return visitor.reason
+    try:
+        hit = Hit(path=request.path, session_id=visitor.session_id, at=at)
+    except InvalidHit:
+        return "invalid_path"
+    view = record_page_view(hit)
+    record_heartbeat(hit)
+    visitor.remember(response)
+    tally(REPEAT if view is None else RECORDED)
+    return ""
+
+
+def why_not(request: HttpRequest, response: HttpResponseBase) -> str:
+    """Return the reason why a response is not a page that a person asked for and was given; "" when it is."""
+    if request.method != "GET":
+        return "method"
+    if response.status_code not in (200, 304):
+        return "status"
+    if not _is_document(request, response):
+        return "no_document"
+    if _is_speculative(request):
+        return "prefetch"
+    if _is_fragment(request):
+        return "fragment"
+    if not conf.COUNT_NO_STORE and "no-store" in response.headers.get("Cache-Control", "").lower():
+        return "no_store"
+    if _is_excluded(request):
+        return "excluded"
+    if is_bot(request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]):
+        return "bot"
+    return ""
+
+
+def _is_document(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Tell whether HTML was served, or confirmed: a 304 has no type, and is for what the request asks for."""
+    if response.status_code == 200:
+        return response.headers.get("Content-Type", "").lower().startswith(HTML)
+    return request.headers.get("Sec-Fetch-Dest", "") == "document" or (
+        "Sec-Fetch-Dest" not in request.headers and "text/html" in request.headers.get("Accept", "")
     )
 
 
-@lru_cache(maxsize=1024)
-def _is_bot(user_agent: str) -> bool:
-    return not user_agent or bool(CrawlerDetect(user_agent=user_agent).isCrawler())
+def _is_speculative(request: HttpRequest) -> bool:
+    """Tell whether a browser asked ahead, for a page that its reader may never open."""
+    return any(
+        speculation in request.headers.get(header, "").lower()
+        for header in ("Sec-Purpose", "Purpose", "X-Moz")
+        for speculation in ("prefetch", "prerender", "preview")
+    )
 
 
-def record(request: HttpRequest) -> None:
-    """Record a page view, or a repeat, and a heartbeat; log what goes wrong."""
-    try:
-        at = instant(None)
-        visitor = session_id(request, at=at)
-        if visitor is None:
-            return
+def _is_fragment(request: HttpRequest) -> bool:
+    """Tell whether a script or a frame asked for a part of a page. A boosted link of htmx asks for a whole one."""
+    if request.headers.get("HX-Boosted") == "true":
+        return False
+    if request.headers.get("HX-Request") == "true":
+        return True
+    return request.headers.get("Sec-Fetch-Dest", "document") != "document"
+
+
+def _is_excluded(request: HttpRequest) -> bool:
+    places = tuple(conf.EXCLUDE)
+    if request.path.startswith(tuple(place for place in places if place.startswith("/"))):
+        return True
+    namespaces = {place.removesuffix(":") for place in places if place.endswith(":")}
+    return not namespaces.isdisjoint(_namespaces(request)) if namespaces else False
+
+
+def _namespaces(request: HttpRequest) -> set[str]:
+    """Return the names of the URL namespaces and apps that a request belongs to."""
+    match = request.resolver_match
+    if match is None:  # answered by another middleware, from a cache for example
         try:
-            hit = Hit(path=request.path, session_id=visitor, at=at)
-        except InvalidHit:
-            return
-        record_page_view(hit)
-        record_heartbeat(hit)
-    except Exception:
-        logger.exception("The page view of %r was not recorded.", request.path)
+            match = resolve(request.path_info)
+        except Resolver404:
+            return set()
+    return {*match.namespaces, *match.app_names}
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    """Tell whether a member of the staff is logged in. Without a session cookie nobody is, and no session is read."""
+    if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return False
+    return bool(getattr(getattr(request, "user", None), "is_staff", False))
+
+
+@lru_cache(maxsize=1024)
+def is_bot(user_agent: str) -> bool:
+    """Tell whether a user agent is a bot's, by its own word; none at all is one."""
+    return not user_agent.strip() or bool(CrawlerDetect(user_agent=user_agent).isCrawler())

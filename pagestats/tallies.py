@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import date
 from threading import Lock
 
-from django.db import DatabaseError, router
+from django.db import DatabaseError, InterfaceError, router
 
 from pagestats import sql
 from pagestats.hits import instant
@@ -30,8 +30,8 @@ FAILED = "failed"
 class Tallies:
     """The counts of one process since they were written last.
 
-    Writing happens in whichever thread counts next after `WRITE_EVERY` seconds, and at exit; a process that is killed
-    loses the counts of its last seconds.
+    They are written by whoever counts or asks after `WRITE_EVERY` seconds, and at exit; a process that is killed loses
+    those of its last seconds.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,15 @@ class Tallies:
         self._written = time.monotonic()
         self._process = os.getpid()
 
-    def tally(self, outcome: str, reason: str = "", *, count: int = 1) -> None:
-        """Count an outcome with its reason, and write all counts when they are due."""
+    def count(self, outcome: str, reason: str = "", *, times: int = 1) -> None:
+        """Count an outcome with its reason, in memory alone."""
         with self._lock:
             self._leave_counts_to_parent()
-            self._counts[outcome, reason] += count
-            due = time.monotonic() - self._written >= WRITE_EVERY
-        if due:
-            self.write()
+            self._counts[outcome, reason] += times
+
+    def due(self) -> bool:
+        """Tell whether it is time to write."""
+        return time.monotonic() - self._written >= WRITE_EVERY
 
     def write(self) -> None:
         """Add the counts to those in the database. What can't be written now is kept for the next time."""
@@ -60,15 +61,21 @@ class Tallies:
         using = router.db_for_write(Tally)
         try:
             sql.transact(lambda: _add(counts, using=using), using=using)
-        except DatabaseError:
-            logger.warning("The tallies %r were not written; the next try is in %d s.", dict(counts), WRITE_EVERY)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("Tallies were not written, and will be tried again in %d s: %s", WRITE_EVERY, error)
             with self._lock:
                 self._counts += counts
 
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Return what is counted and not written yet."""
+        with self._lock:
+            return self._counts.copy()
+
     def clear(self) -> None:
-        """Forget the counts."""
+        """Forget what is counted and not written yet."""
         with self._lock:
             self._counts.clear()
+            self._written = time.monotonic()
 
     def _leave_counts_to_parent(self) -> None:
         """In a process that was forked off, begin at zero: what was counted before is the parent's to write."""
@@ -93,8 +100,12 @@ def _reporting_day(using: str) -> date:
     return instant(None).astimezone(zone).date()
 
 
-_tallies = Tallies()
-tally = _tallies.tally
-write = _tallies.write
-clear = _tallies.clear
-atexit.register(write)
+tallies = Tallies()
+atexit.register(tallies.write)
+
+
+def tally(outcome: str, reason: str = "", *, count: int = 1) -> None:
+    """Count an outcome with its reason, and write all counts when they are due. Not for an event loop."""
+    tallies.count(outcome, reason, times=count)
+    if tallies.due():
+        tallies.write()

@@ -10,6 +10,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from pagestats.tallies import tallies
+
 # A test that waits for a database takes as long as the database does.
 hypothesis.settings.register_profile("pagestats", deadline=None)
 hypothesis.settings.load_profile("pagestats")
@@ -57,6 +59,14 @@ def logged_errors() -> Iterator[Errors]:
 def expected_errors(logged_errors: Errors) -> Callable[[], list[logging.LogRecord]]:
     """Return a function that takes the errors logged so far, as records; those logged later still fail the test."""
     return logged_errors.take
+
+
+@pytest.fixture(autouse=True)
+def no_tallies_of_another_test() -> Iterator[None]:
+    """Begin with nothing counted, and leave nothing to be written when the process ends."""
+    tallies.clear()
+    yield
+    tallies.clear()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,11 @@ WRONG = {
     "SESSION_TIMEOUT": timedelta(0),
     "HEARTBEAT_DEDUP": None,
     "BACKFILL_BATCH_SIZE": 0,
-    "EXCLUDE": "/admin/",
+    "EXCLUDE": ["admin"],
+    "EXCLUDE_STAFF": None,
+    "COUNT_NO_STORE": "no",
+    "IDENTITY": "fingerprint",
+    "TRUSTED_PROXIES": ["10.0.0.1/8"],
     "PUBLIC": 1,
     "CLIENT_PATHS": ["("],
     "CONTENT": {"posts": {"model": "blog.Post"}},
@@ -60,3 +64,33 @@ def test_a_site_without_time_zone_support_is_refused(settings):
     (message,) = ours()
     assert message.id == "pagestats.E002"
     assert message.hint == "Set USE_TZ = True, Django's default."
+
+
+OURS = "pagestats.middleware.PageViewMiddleware"
+CACHE = "django.middleware.cache.FetchFromCacheMiddleware"
+
+
+def test_a_site_without_the_middleware_is_told(settings):
+    settings.MIDDLEWARE = [CACHE]
+    (message,) = ours()
+    assert (message.id, message.hint) == ("pagestats.W001", "Put it first in MIDDLEWARE, or silence pagestats.W001.")
+
+
+def test_a_site_with_the_middleware_behind_a_cache_is_told(settings):
+    settings.MIDDLEWARE = [CACHE, OURS]
+    (message,) = ours()
+    assert (message.id, message.hint) == ("pagestats.W002", "Put it first in MIDDLEWARE.")
+    assert CACHE in message.msg
+    settings.MIDDLEWARE = [OURS, CACHE]
+    assert ours() == []
+
+
+def test_a_pool_of_connections_together_with_the_cluster_is_told(settings, monkeypatch):
+    database = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": True}}
+    monkeypatch.setitem(settings.DATABASES, "pooled", database)
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django_q"]
+    (message,) = ours()
+    assert message.id == "pagestats.W003"
+    assert message.msg.startswith("DATABASES['pooled'] has a connection pool")
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_q"]
+    assert ours() == []

@@ -1,25 +1,28 @@
+from types import SimpleNamespace
+
 import pytest
 from asgiref.sync import async_to_sync
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 from django.test import RequestFactory
 
 from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
 from pagestats.models import ActiveSession, PageView
+from pagestats.tallies import tallies
 from tests.test_identity import CHROME
 
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
 @pytest.fixture(autouse=True)
-def no_salts_of_another_test():
+def nothing_of_another_test():
     day_salts.clear()
     yield
     day_salts.clear()
 
 
-def a_request(path="/a", *, method="GET", **headers):
-    return RequestFactory().generic(method, path, headers={"user-agent": CHROME, **headers})
+def a_request(path="/a", *, method="GET", address="203.0.113.7", **headers):
+    return RequestFactory().generic(method, path, REMOTE_ADDR=address, headers={"user-agent": CHROME, **headers})
 
 
 def serve(request, response=None):
@@ -37,27 +40,110 @@ def test_a_page_is_recorded_once_with_a_heartbeat():
     assert view.session_id == session.session_id
 
 
+NOT_A_PAGE = [
+    ("method", {"method": "POST"}, {}),
+    ("method", {"method": "HEAD"}, {}),
+    ("status", {}, {"status": 404}),
+    ("status", {}, {"status": 302}),
+    ("status", {}, {"status": 206}),
+    ("no_document", {}, {"content_type": "application/json"}),
+    ("no_document", {}, {"content_type": ""}),
+    ("no_document", {}, {"status": 304}),
+    ("no_document", {"sec-fetch-dest": "image", "accept": "text/html"}, {"status": 304}),
+    ("no_document", {"accept": "image/*"}, {"status": 304}),
+    ("prefetch", {"sec-purpose": "prefetch"}, {}),
+    ("prefetch", {"sec-purpose": "prefetch;prerender"}, {}),
+    ("prefetch", {"purpose": "prefetch"}, {}),
+    ("fragment", {"sec-fetch-dest": "empty"}, {}),
+    ("fragment", {"sec-fetch-dest": "iframe"}, {}),
+    ("fragment", {"hx-request": "true"}, {}),
+    ("no_store", {}, {"headers": {"Cache-Control": "private, No-Store"}}),
+    ("excluded", {"path": "/admin/"}, {}),
+    ("bot", {"user-agent": GOOGLEBOT}, {}),
+    ("bot", {"user-agent": " "}, {}),
+    ("no_address", {"address": ""}, {}),
+    ("invalid_path", {"path": "/a%00b"}, {}),
+]
+
+A_PAGE = [
+    ({}, {}),
+    ({}, {"content_type": "TEXT/HTML; charset=latin-1"}),
+    ({}, {"content_type": "application/xhtml+xml"}),
+    ({"sec-fetch-dest": "document"}, {}),
+    ({"sec-fetch-dest": "document"}, {"status": 304}),
+    ({"accept": "text/html,*/*"}, {"status": 304}),
+    ({"hx-request": "true", "hx-boosted": "true", "sec-fetch-dest": "empty"}, {}),
+    ({"path": "/administrator/"}, {}),
+]
+
+
 @pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("request_", "response"),
-    [
-        (a_request(method="POST"), HttpResponse()),
-        (a_request(method="HEAD"), HttpResponse()),
-        (a_request(), HttpResponse(status=404)),
-        (a_request(), HttpResponse(status=302)),
-        (a_request(), JsonResponse({})),
-        (a_request(), HttpResponse(b"%PDF", content_type="application/pdf")),
-        (a_request("/admin/pagestats/"), HttpResponse()),
-        (a_request(**{"sec-purpose": "prefetch;prerender"}), HttpResponse()),
-        (a_request(purpose="prefetch"), HttpResponse()),
-        (a_request(**{"user-agent": GOOGLEBOT}), HttpResponse()),
-        (a_request(**{"user-agent": ""}), HttpResponse()),
-    ],
-    ids=lambda value: None,
-)
-def test_what_is_no_page_or_no_person_is_not_recorded(request_, response, django_assert_num_queries):
+@pytest.mark.parametrize(("reason", "request_", "response"), NOT_A_PAGE)
+def test_what_is_no_page_or_no_person_is_tallied_with_the_reason(reason, request_, response):
+    serve(a_request(**request_), HttpResponse(**response))
+    assert (PageView.objects.count(), ActiveSession.objects.count()) == (0, 0)
+    assert tallies.counts() == {("not_stored", reason): 1}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("request_", "response"), A_PAGE)
+def test_what_is_a_page_is_recorded(request_, response):
+    serve(a_request(**request_), HttpResponse(**response))
+    assert (PageView.objects.count(), ActiveSession.objects.count()) == (1, 1)
+    assert tallies.counts() == {("recorded", ""): 1}
+
+
+@pytest.mark.django_db
+def test_what_is_no_page_asks_nothing_of_the_database(django_assert_num_queries):
     with django_assert_num_queries(0):
-        serve(request_, response)
+        serve(a_request(method="POST"))
+        serve(a_request(**{"user-agent": GOOGLEBOT}))
+
+
+@pytest.mark.django_db
+def test_a_repeat_costs_one_read_of_page_views_and_one_of_active_sessions(django_assert_num_queries):
+    serve(a_request())
+    with django_assert_num_queries(2):
+        serve(a_request())
+    assert tallies.counts() == {("recorded", ""): 1, ("repeat", ""): 1}
+
+
+@pytest.mark.django_db
+def test_pages_with_no_store_count_where_the_site_says_so(settings):
+    settings.PAGESTATS_COUNT_NO_STORE = True
+    serve(a_request(), HttpResponse(headers={"Cache-Control": "no-store"}))
+    assert PageView.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("is_staff", "cookie", "counted"), [(True, True, 0), (True, False, 1), (False, True, 1)])
+def test_staff_are_left_out_where_the_site_says_so(settings, is_staff, cookie, counted):
+    settings.PAGESTATS_EXCLUDE_STAFF = True
+    request = a_request()
+    request.user = SimpleNamespace(is_staff=is_staff)
+    if cookie:
+        request.COOKIES[settings.SESSION_COOKIE_NAME] = "a session"
+    serve(request)
+    assert PageView.objects.count() == counted
+
+
+@pytest.mark.django_db
+def test_staff_are_recorded_like_anybody_by_default():
+    request = a_request()
+    request.user = SimpleNamespace(is_staff=True)
+    request.COOKIES["sessionid"] = "a session"
+    serve(request)
+    assert PageView.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_namespace_is_excluded_wherever_it_is_mounted(client, settings):
+    settings.PAGESTATS_COUNT_NO_STORE = True
+    assert client.get("/admin/login/", headers={"user-agent": CHROME}).status_code == 200
+    assert tallies.counts() == {("not_stored", "excluded"): 1}
+    settings.PAGESTATS_EXCLUDE = []
+    client.get("/admin/login/", headers={"user-agent": CHROME})
+    assert PageView.objects.get().path == "/admin/login/"
 
 
 @pytest.mark.django_db
@@ -65,6 +151,7 @@ def test_when_switched_off_nothing_is_asked_of_the_database(settings, django_ass
     settings.PAGESTATS_ENABLED = False
     with django_assert_num_queries(0):
         serve(a_request())
+    assert not tallies.counts()
 
 
 @pytest.mark.django_db
@@ -92,6 +179,15 @@ def test_a_failure_to_record_is_logged_with_the_path_and_the_page_is_served(monk
     (error,) = expected_errors()
     assert error.getMessage() == "The page view of '/some/page' was not recorded."
     assert "no database today" in str(error.exc_info[1])
+    assert tallies.counts() == {("failed", "RuntimeError"): 1}
+
+
+@pytest.mark.django_db
+def test_a_wrong_setting_never_breaks_a_page(settings, expected_errors):
+    settings.PAGESTATS_DEDUP_WINDOW = 30
+    serve(a_request())
+    (error,) = expected_errors()
+    assert "PAGESTATS_DEDUP_WINDOW is 30, not a timedelta above zero." in str(error.exc_info[1])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -99,9 +195,12 @@ def test_an_async_site_is_recorded_too():
     async def page(request):
         return HttpResponse("a page")
 
-    response = async_to_sync(PageViewMiddleware(page))(a_request())
-    assert response.content == b"a page"
+    serve_async = async_to_sync(PageViewMiddleware(page))
+    assert serve_async(a_request()).content == b"a page"
     assert PageView.objects.get().path == "/a"
+    serve_async(a_request())
+    serve_async(a_request(method="POST"))
+    assert tallies.counts() == {("recorded", ""): 1, ("repeat", ""): 1, ("not_stored", "method"): 1}
 
 
 @pytest.mark.django_db

@@ -1,0 +1,61 @@
+import logging
+from datetime import date
+
+import pytest
+from django.db import OperationalError
+
+from pagestats import tallies as room
+from pagestats.models import Tally
+from pagestats.tallies import Tallies, tallies, tally
+
+
+def stored():
+    return {(row.outcome, row.reason): row.count for row in Tally.objects.all()}
+
+
+@pytest.mark.django_db
+def test_counts_are_added_up_in_memory_and_written_together(django_assert_num_queries):
+    for _ in range(3):
+        tally("not_stored", "bot")
+    tally("recorded", count=2)
+    assert stored() == {}
+    tallies.write()
+    assert stored() == {("not_stored", "bot"): 3, ("recorded", ""): 2}
+    with django_assert_num_queries(0):
+        tallies.write()
+
+
+@pytest.mark.django_db
+def test_what_several_processes_write_adds_up():
+    for process in (Tallies(), Tallies()):
+        process.count("recorded", times=2)
+        process.write()
+    assert stored() == {("recorded", ""): 4}
+    assert Tally.objects.get().day >= date(2026, 1, 1)
+
+
+@pytest.mark.django_db
+def test_counts_are_written_when_they_are_due(monkeypatch):
+    monkeypatch.setattr(room, "WRITE_EVERY", 0)
+    tally("recorded")
+    assert stored() == {("recorded", ""): 1}
+
+
+def test_what_cannot_be_written_is_kept_for_the_next_time(monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise OperationalError("no database today")
+
+    monkeypatch.setattr("pagestats.sql.transact", fail)
+    tally("recorded")
+    with caplog.at_level(logging.WARNING, logger="pagestats"):
+        tallies.write()
+    assert "no database today" in caplog.text
+    assert tallies.counts() == {("recorded", ""): 1}
+
+
+def test_a_forked_process_does_not_write_what_its_parent_counted(monkeypatch):
+    parent = Tallies()
+    parent.count("recorded")
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    parent.count("repeat")
+    assert parent.counts() == {("repeat", ""): 1}
