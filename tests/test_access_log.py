@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.db.models import Sum
+from django.http import HttpResponse
+from django.test import RequestFactory
 
 from pagestats.hits import Hit
-from pagestats.models import PageView
+from pagestats.identity import day_salts
+from pagestats.middleware import PageViewMiddleware
+from pagestats.models import PageView, Tally
 from pagestats.recording import record_page_views
 from pagestats.stats import snapshot
-from tests import count_access_log
+from pagestats.tallies import tallies
+from tests import count_access_log, tally_access_log
 from tests.count_access_log import Counts, Request
 from tests.factories import raw_views
 
@@ -70,3 +76,23 @@ def test_a_log_recorded_live_counts_by_the_half_hour_rule(requests: list[Request
     assert counted() == kept
     assert not PageView.objects.pending().exists()
     assert snapshot().tracking_since == min(request.at for request in requests)
+
+
+def test_a_log_replayed_through_the_middleware_is_stored_and_tallied_as_a_simple_script_says() -> None:
+    day_salts.clear()
+    every = list(tally_access_log.lines(LOG))
+    expected = tally_access_log.tally(iter(every))
+    served: HttpResponse = HttpResponse()
+    serve = PageViewMiddleware(lambda request: served)
+    for line in every:
+        kind = "application/octet-stream" if line.is_asset else "text/html"
+        served = HttpResponse(status=line.status, content_type=kind)
+        headers = {"user-agent": line.agent, "accept": "*/*" if line.is_asset else "text/html"}
+        request = RequestFactory().generic(line.method, line.target, REMOTE_ADDR=line.address, headers=headers)
+        assert serve(request) is served
+    tallies.write()
+
+    stored = Tally.objects.values_list("outcome", "reason").annotate(total=Sum("count"))
+    assert {(outcome, reason): total for outcome, reason, total in stored} == expected
+    assert expected["recorded", ""] > expected["repeat", ""] > 0
+    assert snapshot().total_page_views == PageView.objects.count() == expected["recorded", ""]
