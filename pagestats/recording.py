@@ -14,7 +14,7 @@ from pagestats import rollups, sql
 from pagestats.conf import conf
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, PageView
-from pagestats.sql import Nearest, Viewed
+from pagestats.sql import Surroundings, Viewed
 
 HITS_IN_A_TRANSACTION = 500
 LOOKS_AT_A_SESSION = 5
@@ -47,24 +47,27 @@ def record_page_views(hits: Iterable[Hit]) -> int:
 
 
 def _record(hits: Sequence[Hit]) -> list[PageView]:
-    """Store those of some hits, in order of time, that are no repeats. One look ends most repeats."""
+    """Store those of some hits, in order of time, that are no repeats. One look ends those of stored views.
+
+    Hits that repeat one another are left to the judgement under the lock: the first of them may yet turn out to be the
+    repeat of a view that somebody else is storing, and then the second counts.
+    """
     using = router.db_for_write(PageView)
-    fresh = [hits[index] for index in _counted(hits, sql.nearest(_viewed(hits), using=using))]
+    stored = sql.nearest(_viewed(hits), using=using)
+    fresh = [hit for hit, near in zip(hits, stored, strict=True) if not _is_repeat(hit, *near)]
     return sql.transact(partial(_store, fresh, using=using), using=using) if fresh else []
 
 
 def _store(hits: Sequence[Hit], *, using: str) -> list[PageView]:
     """Store hits in the open transaction: lock their sessions, judge them again by what is there now, write."""
     sql.lock_sessions((hit.session_id for hit in hits), using=using)
-    around = sql.surroundings(_viewed(hits), using=using)
-    counted = _counted(hits, [near.all for near in around])
+    counted, around = _counted(hits, sql.surroundings(_viewed(hits), using=using))
     if not counted:
         return []
-    hits, around = [hits[index] for index in counted], [around[index] for index in counted]
-    added = rollups.addition(_viewed(hits), around, using=using)
+    added = rollups.addition(_viewed(counted), around, using=using)
     views = PageView.objects.using(using).bulk_create(
         PageView(path=hit.path, page_type=hit.page_type, session_id=hit.session_id, timestamp=hit.at, rolled_up=True)
-        for hit in hits
+        for hit in counted
     )
     rollups.add(added, using=using)
     return views
@@ -74,19 +77,23 @@ def _viewed(hits: Sequence[Hit]) -> list[Viewed]:
     return [Viewed(hit.session_id, hit.path, hit.at) for hit in hits]
 
 
-def _counted(hits: Sequence[Hit], stored: Sequence[Nearest]) -> list[int]:
-    """Return the indexes of those of some hits, in order of time, that are repeats neither of a stored view nor of
-    one of these.
+def _counted(hits: Sequence[Hit], around: Sequence[Surroundings]) -> tuple[list[Hit], list[Surroundings]]:
+    """Return those of some hits, in order of time, that repeat neither a stored view nor one of these; and what is
+    stored around them.
     """
-    window = conf.DEDUP_WINDOW
     last: dict[tuple[str, str], datetime] = {}
     counted = []
-    for index, (hit, near) in enumerate(zip(hits, stored, strict=True)):
+    for hit, near in zip(hits, around, strict=True):
         key = hit.session_id, hit.path
-        if all(at is None or abs(hit.at - at) >= window for at in (*near, last.get(key))):
-            counted.append(index)
+        if not _is_repeat(hit, *near.all, last.get(key)):
+            counted.append((hit, near))
             last[key] = hit.at
-    return counted
+    return [hit for hit, _ in counted], [near for _, near in counted]
+
+
+def _is_repeat(hit: Hit, *views: datetime | None) -> bool:
+    """Tell whether one of some views of a hit's session and path is less than the dedup window away from it."""
+    return any(at is not None and abs(hit.at - at) < conf.DEDUP_WINDOW for at in views)
 
 
 def record_heartbeat(hit: Hit) -> Heartbeat:
