@@ -17,6 +17,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_q",
     "pagestats",
     "example_project.blog",
 ]
@@ -71,6 +72,17 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("EXAMPLE_DATABASE") or BASE_DIR / "db.sqlite3",
     },
+}
+
+# The queue of the cluster (manage.py qcluster) is a table of the database. A task that is not done within `retry`
+# seconds is given to another worker, so that has to be more than the `timeout`, after which it is ended.
+Q_CLUSTER = {
+    "name": "example",
+    "orm": "default",
+    "workers": 2,
+    "timeout": 60,
+    "retry": 120,
+    "catch_up": False,
 }
 
 # The reporting day begins at midnight here.

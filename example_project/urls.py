@@ -1,6 +1,6 @@
 from django.contrib import admin
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from example_project.blog import views
@@ -8,6 +8,7 @@ from example_project.blog import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("stats/", views.stats, name="stats"),
+    path("api/", include("pagestats.urls")),
     path("admin/", admin.site.urls),
     # `<slug:slug>` would answer these two before APPEND_SLASH could.
     path("stats", RedirectView.as_view(pattern_name="stats")),

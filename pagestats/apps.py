@@ -1,6 +1,7 @@
 """The porch: wiring, nothing else."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,5 +13,7 @@ class PagestatsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from pagestats import checks  # noqa: F401
+        """Register the system checks, and what is made after `migrate`."""
+        from pagestats import checks, schedules  # noqa: F401
+
+        post_migrate.connect(schedules.make_after_migrate, sender=self)

@@ -7,8 +7,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
 
-from pagestats.conf import Settings
+from pagestats import content, identity
+from pagestats.conf import Settings, conf
 
 MIDDLEWARE = "pagestats.middleware.PageViewMiddleware"
 ANSWER_IN_OUR_PLACE = (
@@ -60,6 +63,42 @@ def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
         for other in middleware[: middleware.index(MIDDLEWARE)]
         if other in ANSWER_IN_OUR_PLACE
     ]
+
+
+@register("pagestats")
+def check_content(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say which content sources cannot be queried."""
+    return [Error(fault.fault, hint=fault.hint, id="pagestats.E003") for fault in content.faults()]
+
+
+@register("pagestats")
+def check_identity(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say when an identity leads nowhere, and when one needs a browser's beacons and has no address for them."""
+    if Settings.IDENTITY.fault():
+        return []  # said by check_settings
+    try:
+        identity.configured()
+    except ImproperlyConfigured as error:
+        hint = 'Use "anonymous", "cookie", "client", or the dotted path of a function or class of your own.'
+        return [Error(str(error), hint=hint, id="pagestats.E004")]
+    if conf.IDENTITY == "client" and not _takes_beacons():
+        return [
+            Warning(
+                'PAGESTATS_IDENTITY is "client", but no URL takes what browsers send: no page is recorded.',
+                hint='Add path("api/", include("pagestats.urls")) to your URLconf, or use another identity.',
+                id="pagestats.W004",
+            )
+        ]
+    return []
+
+
+def _takes_beacons() -> bool:
+    """Tell whether pagestats.urls is somewhere in the URLconf."""
+    try:
+        reverse("pagestats:stats-page-views")
+    except NoReverseMatch:
+        return False
+    return True
 
 
 @register("pagestats")

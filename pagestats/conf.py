@@ -94,11 +94,28 @@ def _size(default: int, meaning: str) -> Setting[int]:
     )
 
 
+def _are_whole_minutes(value: Any) -> bool:
+    """Tell whether a value is a timedelta that a schedule of django-q2 can have."""
+    minute = timedelta(minutes=1)
+    return isinstance(value, timedelta) and minute <= value <= timedelta(days=1) and not value % minute
+
+
 def _is_content(value: Any) -> bool:
-    """Tell whether a value maps names to sources with the four keys that each needs."""
-    keys = {"model", "published", "title", "slug", "type"}
+    """Tell whether a value maps names to sources, each with the keys that it needs."""
     return isinstance(value, dict) and all(
-        isinstance(name, str) and isinstance(source, dict) and set(source) == keys for name, source in value.items()
+        isinstance(name, str) and isinstance(source, dict) and _is_source(source) for name, source in value.items()
+    )
+
+
+def _is_source(source: dict[Any, Any]) -> bool:
+    """Tell whether a content source has a slug, or a URL name with arguments, and what else it needs, of the types."""
+    kinds = {"model": str, "published": dict, "title": str, "type": str}
+    kinds |= {"url_name": str, "arguments": dict} if "url_name" in source else {"slug": str}
+    return (
+        source.keys() == kinds.keys()
+        and all(isinstance(source[key], kind) and source[key] != "" for key, kind in kinds.items())
+        and all(isinstance(lookup, str) for lookup in source["published"])
+        and all(isinstance(text, str) for pair in source.get("arguments", {}).items() for text in pair)
     )
 
 
@@ -144,6 +161,16 @@ def _are_patterns(value: Any) -> bool:
     return True
 
 
+def _rate(default: str, meaning: str) -> Setting[str]:
+    return Setting(
+        default,
+        fits=lambda value: isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}/(s|min|h|day)", value) is not None,
+        kind="a rate",
+        hint=f'Use "{default}", for example; the period is s, min, h or day.',
+        meaning=meaning,
+    )
+
+
 class Settings:
     """The settings of a site, each with its default."""
 
@@ -161,6 +188,16 @@ class Settings:
         timedelta(seconds=10), "A heartbeat on the same path younger than this is skipped: nothing is written."
     )
     BACKFILL_BATCH_SIZE = _size(500, "How many page views a backfill folds into the rollups in one transaction.")
+    SCHEDULES = _switch(
+        default=True, meaning="Schedule the clean-up with django-q2 after `migrate`. False: none is made."
+    )
+    CLEANUP_INTERVAL: Setting[timedelta] = Setting(
+        timedelta(minutes=5),
+        fits=_are_whole_minutes,
+        kind="a timedelta of whole minutes, one to a day",
+        hint="Use datetime.timedelta(minutes=5), for example.",
+        meaning="How often stale sessions are cleaned up, taken when the schedule is made or restored.",
+    )
     EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
         ("admin:", "pagestats:"),
         fits=lambda value: isinstance(value, (list, tuple)) and all(map(_is_place, value)),
@@ -178,8 +215,8 @@ class Settings:
         fits=_is_identity,
         kind='"anonymous", "cookie", "client" or a dotted path',
         hint='Use "anonymous", for example.',
-        meaning="What gives a hit its session id: `anonymous`, `cookie`, `client` (the browser sends it), or the dotted "
-        "path of your own.",
+        meaning="What gives a hit its session id: `anonymous`, `cookie`, `client` (the browser sends it), or the "
+        "dotted path of your own.",
     )
     TRUSTED_PROXIES: Setting[tuple[str, ...] | list[str]] = Setting(
         tuple(PROXY_WORDS),
@@ -200,6 +237,14 @@ class Settings:
         hint='Use [r"/docs/.*"], for example.',
         meaning="Paths, as regular expressions of the whole path, that a browser may name though no URL pattern "
         "resolves them.",
+    )
+    THROTTLE = _rate(
+        "120/min",
+        "How often one client address (of IPv6 one network, /64) may call each endpoint of the API, counted in "
+        "Django's cache.",
+    )
+    THROTTLE_NEW_PATHS = _rate(
+        "100/day", "How many paths without any page view one client address may send to the API, counted alike."
     )
     CONTENT: Setting[dict[str, dict[str, Any]]] = Setting(
         {},

@@ -1,74 +1,288 @@
-"""Who: the session id of a request, without a cookie and without personal data.
+"""Who: the identities, which give a request its session id, and the salts of the anonymous one.
 
-The id is an HMAC of the client's address, user agent and host under the salt of the reporting day. It lives one
-reporting day: when its salt is gone, nobody can tell whose it was, nor join the ids of two days.
+PAGESTATS_IDENTITY names one of three, or the dotted path of a site's own (`Identity` says what that has to be):
+
+- `anonymous`: an HMAC of the client's address, the host and the user agent under the salt of the reporting day. It
+  lives one day: when its salt is gone, nobody can tell whose it was, nor join the ids of two days.
+- `cookie`: a random id in a signed cookie, which lives a year.
+- `client`: the id that a browser sends along and keeps in localStorage.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from threading import Lock
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
+from django.core.signing import BadSignature, Signer
 from django.db import router
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.cache import patch_cache_control
 from django.utils.crypto import salted_hmac
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext
 
 from pagestats import sql
-from pagestats.conf import conf
+from pagestats.addresses import Address, client_address
+from pagestats.conf import Settings, conf
 from pagestats.models import PageView, ReportingZone, Salt
 
-SECRET_BYTES = 32
+Lifetime = Literal["day", "lasting"]
+LIFETIMES = ("day", "lasting")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identified:
+    """Who sent a request: a session id, or else the reason why there is none."""
+
+    session_id: str | None = None
+    reason: str = ""
+    cookie: Cookie | None = None
+
+    def remember(self, response: HttpResponseBase) -> bool:
+        """Set the cookie where the identity gave a new id, and return whether the next request will have this id too.
+
+        False: the response may be kept for others as well, and the id is never seen again.
+        """
+        return self.cookie is None or self.cookie.set_on(response)
+
+
+class Identity(Protocol):
+    """What gives a request its session id: the contract for a dotted path in PAGESTATS_IDENTITY.
+
+    It is a function, or a class that is made without arguments for each request and then called, with an attribute
+    `lifetime`: "day" when an id is another one on each reporting day, "lasting" when it stays with its browser.
+
+        def member(request, *, at, claimed):
+            return hash_of(request.user.pk) if request.user.is_authenticated else None
+
+        member.lifetime = "lasting"
+
+    The session id that it returns stands for one browser, and should tell nothing of who that is; over 64 characters,
+    it is shortened. None: the hit is not recorded. It may return an `Identified` of its own, with another reason.
+    What it raises is logged, and the page is served all the same.
+
+    Arguments:
+        request: as it is after the response was made.
+        at: the aware datetime of the hit.
+        claimed: the session id that the body of a beacon brought; None for a page. Anybody can choose it.
+    """
+
+    lifetime: Lifetime
+
+    def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified | str | None:
+        """Return the session id of a request."""
+
+
+def identify(request: HttpRequest, *, at: datetime, claimed: str | None = None) -> Identified:
+    """Return who sent a request, by the identity of the site; a request never raises.
+
+    Arguments:
+        at: the aware datetime of the hit.
+        claimed: the session id that the body of a beacon brought, which the identity `client` alone believes.
+    """
+    identity = configured()
+    found = identity(request, at=at, claimed=claimed)
+    if isinstance(found, Identified):
+        return found
+    if found is not None and not isinstance(found, str):
+        raise TypeError(f"{conf.IDENTITY} returned {found!r}, a {type(found).__name__}, not a str or None.")
+    return Identified(session_id=found) if found else Identified(reason="no_session_id")
+
+
+def lifetime() -> Lifetime:
+    """Return how long an id lives: "day", a reporting day, or "lasting", for as long as a browser keeps it."""
+    return configured().lifetime
+
+
+def visitors_label() -> str:
+    """Return what distinct session ids are called, in the language that is active: where an id lives a day, a visitor
+    of a longer range is one of each day, and never "unique".
+    """
+    return gettext("Daily visitors") if lifetime() == "day" else gettext("Unique visitors")
+
+
+def configured() -> Identity:
+    """Return the identity of the site. Raise `ImproperlyConfigured` when its dotted path leads to none."""
+    name = conf.IDENTITY
+    setting = Settings.IDENTITY.name
+    if name in _IDENTITIES:
+        return _IDENTITIES[name]()
+    try:
+        identity = import_string(name)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{setting} is {name!r}, which cannot be imported: {error}.") from error
+    if getattr(identity, "lifetime", None) not in LIFETIMES:
+        raise ImproperlyConfigured(
+            f"{setting} is {name!r}, which has no lifetime. Give it an attribute `lifetime`, "
+            '"day" or "lasting": how long does one of its ids live?'
+        )
+    identity = identity() if isinstance(identity, type) else identity
+    if not callable(identity):
+        raise ImproperlyConfigured(f"{setting} is {name!r}, which cannot be called. Use a function or a class.")
+    return identity  # type: ignore[no-any-return]  # as far as can be told without calling it
+
+
+# -- Anonymous ---------------------------------------------------------------------------------------------------------
+
 ID_CHARACTERS = 32
-IPV6_SITE_BITS = 64
+IPV6_HOST_BITS = 64
 
 
-def session_id(request: HttpRequest, *, at: datetime) -> str | None:
-    """Return the anonymous session id of a request; None when the client has no address.
+class Anonymous:
+    """Know a browser again for a day, by nothing that is kept.
 
     Within the dedup window after midnight an id of yesterday's salt is kept if it was seen in that window, so that a
     reload over midnight is a repeat like any other.
     """
-    client = _client(request)
-    if client is None:
-        return None
+
+    lifetime: Lifetime = "day"
+
+    def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
+        """Return the anonymous id; `no_address` or `bad_host` when the request lacks one of its parts."""
+        address = client_address(request)
+        if address is None:
+            return Identified(reason="no_address")
+        try:
+            host = request.get_host()
+        except DisallowedHost:
+            return Identified(reason="bad_host")
+        agent = request.META.get("HTTP_USER_AGENT", "")
+        # The agent, which may hold anything, comes last: no other client can be put together with it.
+        client = "\0".join([_household(address), host, agent]).encode(errors="surrogatepass")
+        return Identified(session_id=_over_midnight(client, at))
+
+
+def _over_midnight(client: bytes, at: datetime) -> str:
+    """Return today's id of a client, or yesterday's for who came before midnight and is still here."""
     salts = day_salts.at(at)
-    today = _digest(salts.today, client)
     if salts.yesterday is not None and at - salts.begin < conf.DEDUP_WINDOW:
         yesterday = _digest(salts.yesterday, client)
-        seen = PageView.objects.filter(session_id=yesterday, timestamp__gt=at - conf.DEDUP_WINDOW)
-        if seen.exists():
+        views = PageView.objects.using(router.db_for_write(PageView))
+        if views.filter(session_id=yesterday, timestamp__gt=at - conf.DEDUP_WINDOW).exists():
             return yesterday
-    return today
+    return _digest(salts.today, client)
 
 
-def _client(request: HttpRequest) -> bytes | None:
-    """Return what sets one client apart from another: its address, the host it asked for, its user agent."""
-    try:
-        address = ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return None
-    agent = request.META.get("HTTP_USER_AGENT", "")
-    # The agent, which may hold anything, comes last: no other client can be put together with it.
-    return "\0".join([_site(address), request.get_host(), agent]).encode(errors="surrogateescape")
-
-
-def _site(address: IPv4Address | IPv6Address) -> str:
+def _household(address: Address) -> str:
     """Return an address without what changes while its household stays the same: the lower half of IPv6."""
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return f"{int(address) >> (address.max_prefixlen - IPV6_SITE_BITS):x}"
+        return f"{int(address) >> IPV6_HOST_BITS:x}"
     return str(address)
 
 
 def _digest(salt: bytes, client: bytes) -> str:
     key = salted_hmac("pagestats.identity", salt, algorithm="sha256").digest()
     return hmac.new(key, client, hashlib.sha256).hexdigest()[:ID_CHARACTERS]
+
+
+# -- Cookie ------------------------------------------------------------------------------------------------------------
+
+COOKIE_NAME = "pagestats"
+COOKIE_AGE = timedelta(days=365)
+
+_SIGNED_ID = re.compile(rf"[0-9a-f]{{{ID_CHARACTERS}}}:[A-Za-z0-9_-]+")
+
+FOR_SHARED_CACHES = {"public", "s-maxage"}
+HEADERS_FOR_SHARED_CACHES = ("CDN-Cache-Control", "Surrogate-Control")  # they outweigh Cache-Control: RFC 9213
+
+
+class ByCookie:
+    """Know a browser again for a year, by a cookie of the site's own with a random id.
+
+    The id is signed with the SECRET_KEY: nobody can choose one. Who sends none, or a forged one, is a new visitor, so
+    that a browser which refuses cookies is one with each page. The year is counted from the first visit; later ones do
+    not set the cookie again.
+    """
+
+    lifetime: Lifetime = "lasting"
+
+    def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
+        """Return the id of the cookie, or a new one, which `remember` then puts into a cookie."""
+        signer = Signer(salt="pagestats.identity.cookie")
+        sent = request.COOKIES.get(COOKIE_NAME, "")
+        if _SIGNED_ID.fullmatch(sent):
+            try:
+                return Identified(session_id=signer.unsign(sent))
+            except BadSignature:
+                pass
+        new = secrets.token_hex(ID_CHARACTERS // 2)
+        return Identified(session_id=new, cookie=Cookie(value=signer.sign(new), is_secure=request.is_secure()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cookie:
+    """A new id on its way to the browser."""
+
+    value: str
+    is_secure: bool
+
+    def set_on(self, response: HttpResponseBase) -> bool:
+        """Set the cookie and return True, unless a shared cache may give the response, and so the id, to others.
+
+        That is what `public`, `s-maxage` or a header for CDNs asks for, and what a 304 may be the answer to. The cookie
+        then waits for another response. Any other that it is set on is made `private`, since a cache may keep it even
+        when nothing was said: the first page of each browser, and no later one.
+        """
+        if _is_for_all(response):
+            return False
+        patch_cache_control(response, private=True)
+        response.set_cookie(
+            COOKIE_NAME, self.value, max_age=COOKIE_AGE, secure=self.is_secure, httponly=True, samesite="Lax"
+        )
+        return True
+
+
+def _is_for_all(response: HttpResponseBase) -> bool:
+    """Tell whether a cache may keep a response for others than who asked."""
+    if response.status_code == 304:
+        return True
+    directives = {
+        directive.partition("=")[0].strip().lower()
+        for directive in response.headers.get("Cache-Control", "").split(",")
+    }
+    if not directives.isdisjoint({"private", "no-store"}):
+        return False
+    return not directives.isdisjoint(FOR_SHARED_CACHES) or any(
+        header in response.headers for header in HEADERS_FOR_SHARED_CACHES
+    )
+
+
+# -- Client ------------------------------------------------------------------------------------------------------------
+
+# Those of a UUID and of what else a browser makes random ids with; "null" and "undefined" are too short to be one.
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}")
+
+
+class ByClient:
+    """Know a browser again by the id that it sends and keeps: only a beacon brings one, a page alone does not."""
+
+    lifetime: Lifetime = "lasting"
+
+    def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
+        """Return the id that was sent; `no_session_id` or `bad_session_id` where none was, or none that can be one."""
+        if not claimed:
+            return Identified(reason="no_session_id")
+        if not isinstance(claimed, str) or not _CLIENT_ID.fullmatch(claimed):
+            return Identified(reason="bad_session_id")
+        return Identified(session_id=claimed)
+
+
+_IDENTITIES: dict[str, type[Identity]] = {"anonymous": Anonymous, "cookie": ByCookie, "client": ByClient}
+
+
+# -- Salts -------------------------------------------------------------------------------------------------------------
+
+SECRET_BYTES = 32
 
 
 class DaySalts(NamedTuple):
@@ -88,13 +302,21 @@ class DaySaltCache:
         self._salts: DaySalts | None = None
 
     def at(self, at: datetime) -> DaySalts:
-        """Return the salts of the reporting day of an instant; the first to ask on a day makes its salt."""
-        salts = self._salts
-        if salts is not None and salts.begin <= at < salts.end:
-            return salts
+        """Return the salts of the reporting day of an instant; the first to ask on a day makes its salt.
+
+        Threads that ask together wait for the one of them that reads.
+        """
+        if known := self._known(at):
+            return known
         with self._lock:
-            self._salts = salts = _read_salts(at)
-        return salts
+            known = self._known(at)
+            if known is None:
+                self._salts = known = _read_salts(at)
+        return known
+
+    def _known(self, at: datetime) -> DaySalts | None:
+        salts = self._salts
+        return salts if salts is not None and salts.begin <= at < salts.end else None
 
     def clear(self) -> None:
         """Forget the salts: the next one who asks reads them again."""
@@ -105,42 +327,32 @@ day_salts = DaySaltCache()
 
 
 def _read_salts(at: datetime) -> DaySalts:
+    """Read the salts of a day, and make the day's own if nobody has."""
     using = router.db_for_write(Salt)
     zone = ReportingZone.zone_of(ReportingZone.objects.using(using))
-    day = at.astimezone(zone).date()
+    today = at.astimezone(zone).date()
+    yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
 
     def begin_of(day: date) -> datetime:
         return datetime.combine(day, time(), zone).astimezone(UTC)
 
-    yesterday, tomorrow = day - timedelta(days=1), day + timedelta(days=1)
-    stored = sql.transact(lambda: _stored_salts(day, yesterday, using), using=using)
-    return DaySalts(begin_of(day), begin_of(tomorrow), stored[day], stored.get(yesterday))
+    kept = Salt.objects.using(using).filter(day__in=[today, yesterday])
+    stored = _secrets(kept)
+    if today not in stored:
+        stored = sql.transact(lambda: _make_salt(today, kept, using=using), using=using)
+    return DaySalts(begin_of(today), begin_of(tomorrow), stored[today], stored.get(yesterday))
 
 
-def _stored_salts(day: date, yesterday: date, using: str) -> dict[date, bytes]:
-    """Return the salts of two days. Making today's deletes all older than yesterday's, in the same transaction."""
+def _secrets(salts: Iterable[Salt]) -> dict[date, bytes]:
+    return {salt.day: bytes(salt.secret) for salt in salts}
+
+
+def _make_salt(day: date, kept: QuerySet[Salt], *, using: str) -> dict[date, bytes]:
+    """Make the salt of a day unless there is one, delete all that are two days old or more, and return those kept.
+
+    The first statement is a write: a second process waits here for the first, and takes over its salt.
+    """
     salts = Salt.objects.using(using)
-    kept = salts.filter(day__in=[day, yesterday])
-    stored = {salt.day: bytes(salt.secret) for salt in kept}
-    if day not in stored:
-        salts.bulk_create([Salt(day=day, secret=secrets.token_bytes(SECRET_BYTES))], ignore_conflicts=True)
-        salts.filter(day__lt=yesterday).delete()
-        # Another process may have been first; a plain read of this transaction might not show its salt.
-        stored = {salt.day: bytes(salt.secret) for salt in sql.current(kept)}
-    return stored
-
-
-class Identified(NamedTuple):
-    """Who sent a request."""
-
-    session_id: str | None
-    reason: str = ""
-
-    def remember(self, response: object) -> None:
-        """Set the cookie where the identity needs one."""
-
-
-def identify(request: HttpRequest, *, at: datetime, claimed: str | None = None) -> Identified:
-    """Return who sent a request."""
-    found = session_id(request, at=at)
-    return Identified(found, "" if found else "no_address")
+    salts.bulk_create([Salt(day=day, secret=secrets.token_bytes(SECRET_BYTES))], ignore_conflicts=True)
+    salts.filter(day__lt=day - timedelta(days=1)).delete()
+    return _secrets(sql.current(kept))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from crawlerdetect import CrawlerDetect
-from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import Resolver404, resolve
 
+from pagestats.admission import is_excluded, page_at, why_nobody, why_staff
 from pagestats.conf import conf
 from pagestats.hits import Hit, InvalidHit, instant
 from pagestats.identity import identify
@@ -22,8 +19,6 @@ from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tallies, tal
 logger = logging.getLogger("pagestats")
 
 HTML = ("text/html", "application/xhtml+xml")
-LONGEST_USER_AGENT = 300
-"""Characters in which a bot has to say that it is one: the time to look for it grows with their square."""
 
 
 class PageViewMiddleware:
@@ -86,8 +81,8 @@ def conclude(request: HttpRequest, response: HttpResponseBase, reason: str) -> N
 
 def record(request: HttpRequest, response: HttpResponseBase) -> str:
     """Record a page view, or a repeat, and a heartbeat; or return the reason why nobody is counted."""
-    if conf.EXCLUDE_STAFF and _is_staff(request):
-        return "staff"
+    if reason := why_staff(request):
+        return reason
     at = instant(None)
     visitor = identify(request, at=at)
     if visitor.session_id is None:
@@ -111,17 +106,14 @@ def why_not(request: HttpRequest, response: HttpResponseBase) -> str:
         return "status"
     if not _is_document(request, response):
         return "no_document"
-    if _is_speculative(request):
-        return "prefetch"
     if _is_fragment(request):
         return "fragment"
     if not conf.COUNT_NO_STORE and "no-store" in response.headers.get("Cache-Control", "").lower():
         return "no_store"
-    if _is_excluded(request):
+    # Who is answered by another middleware, from a cache for example, has no match yet.
+    if is_excluded(request.path, request.resolver_match or page_at(request.path)):
         return "excluded"
-    if is_bot(request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]):
-        return "bot"
-    return ""
+    return why_nobody(request)
 
 
 def _is_document(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -133,15 +125,6 @@ def _is_document(request: HttpRequest, response: HttpResponseBase) -> bool:
     )
 
 
-def _is_speculative(request: HttpRequest) -> bool:
-    """Tell whether a browser asked ahead, for a page that its reader may never open."""
-    return any(
-        speculation in request.headers.get(header, "").lower()
-        for header in ("Sec-Purpose", "Purpose", "X-Moz")
-        for speculation in ("prefetch", "prerender", "preview")
-    )
-
-
 def _is_fragment(request: HttpRequest) -> bool:
     """Tell whether a script or a frame asked for a part of a page. A boosted link of htmx asks for a whole one."""
     if request.headers.get("HX-Boosted") == "true":
@@ -149,35 +132,3 @@ def _is_fragment(request: HttpRequest) -> bool:
     if request.headers.get("HX-Request") == "true":
         return True
     return request.headers.get("Sec-Fetch-Dest", "document") != "document"
-
-
-def _is_excluded(request: HttpRequest) -> bool:
-    places = tuple(conf.EXCLUDE)
-    if request.path.startswith(tuple(place for place in places if place.startswith("/"))):
-        return True
-    namespaces = {place.removesuffix(":") for place in places if place.endswith(":")}
-    return not namespaces.isdisjoint(_namespaces(request)) if namespaces else False
-
-
-def _namespaces(request: HttpRequest) -> set[str]:
-    """Return the names of the URL namespaces and apps that a request belongs to."""
-    match = request.resolver_match
-    if match is None:  # answered by another middleware, from a cache for example
-        try:
-            match = resolve(request.path_info)
-        except Resolver404:
-            return set()
-    return {*match.namespaces, *match.app_names}
-
-
-def _is_staff(request: HttpRequest) -> bool:
-    """Tell whether a member of the staff is logged in. Without a session cookie nobody is, and no session is read."""
-    if settings.SESSION_COOKIE_NAME not in request.COOKIES:
-        return False
-    return bool(getattr(getattr(request, "user", None), "is_staff", False))
-
-
-@lru_cache(maxsize=1024)
-def is_bot(user_agent: str) -> bool:
-    """Tell whether a user agent is a bot's, by its own word; none at all is one."""
-    return not user_agent.strip() or bool(CrawlerDetect(user_agent=user_agent).isCrawler())

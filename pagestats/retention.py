@@ -6,7 +6,9 @@ from django.db import router
 
 from pagestats import sql
 from pagestats.hits import instant
-from pagestats.models import ActiveSession
+from pagestats.models import ActiveSession, Run
+
+CLEANUP = "clean-up"
 
 
 def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
@@ -18,3 +20,26 @@ def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     using = router.db_for_write(ActiveSession)
     stale = ActiveSession.objects.using(using).stale(instant(at))
     return sql.retrying(lambda: stale.delete()[0], using=using)
+
+
+def clean_up() -> int:
+    """Delete the stale sessions, note it in the one `Run` of the clean-up, and return how many.
+
+    Each clean-up overwrites that row: its `started` is that of the last one that came to its end, its `processed` the
+    sessions that one deleted.
+    """
+    started = instant(None)
+    deleted = cleanup_stale_sessions(at=started)
+    using = router.db_for_write(Run)
+    finished = instant(None)
+    figures = {
+        "status": Run.Status.FINISHED,
+        "started": started,
+        "updated": finished,
+        "finished": finished,
+        "processed": deleted,
+    }
+    runs = Run.objects.using(using)
+    if not sql.retrying(lambda: runs.filter(kind=CLEANUP).update(**figures), using=using):
+        runs.create(kind=CLEANUP, **figures)
+    return deleted

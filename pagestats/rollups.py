@@ -8,15 +8,16 @@ before, only the nearest ones are needed: what two views have in common with all
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import router
+from django.db.models import F
 
 from pagestats import sql
 from pagestats.conf import conf
@@ -227,7 +228,24 @@ class Progress:
     new_visitors: int
 
 
-def backfill(*, batch_size: int | None = None) -> Iterator[Progress]:
+def begin_backfill(**result: Any) -> Run | None:
+    """Store the run of a backfill that is about to begin and return it, or None when nothing is pending.
+
+    Arguments:
+        result: what else its `result` is to hold.
+    """
+    using = router.db_for_write(PageView)
+    total = PageView.objects.using(using).pending().count()
+    if not total:
+        return None
+    now = instant(None)
+    run = Run(kind=BACKFILL, status=Run.Status.RUNNING, started=now, updated=now)
+    run.result = {"total": total, "new_visitors": 0, **result}
+    run.save(using=using)
+    return run
+
+
+def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Generator[Progress, None, None]:
     """Fold pending page views into the rollups, chunk by chunk, and yield the progress after each.
 
     Each chunk is one transaction: its rows are in the rollups and marked, or neither. It may be stopped or killed
@@ -236,26 +254,25 @@ def backfill(*, batch_size: int | None = None) -> Iterator[Progress]:
 
     Arguments:
         batch_size: page views a chunk, 1 to 10,000; None is PAGESTATS_BACKFILL_BATCH_SIZE.
+        run: one to carry on. Its figures go on, and it stays "running" when the iteration ends before nothing is
+            pending, since somebody else is to carry it on; None is a run of its own, which is "stopped" then.
 
     Raises `ValueError` for any other batch size.
     """
     size = conf.BACKFILL_BATCH_SIZE if batch_size is None else batch_size
     if not 1 <= size <= LARGEST_BATCH:
         raise ValueError(f"batch_size is {size}, not a number from 1 to {LARGEST_BATCH:,}.")
-    return _backfill(size)
+    return _backfill(size, run)
 
 
-def _backfill(size: int) -> Iterator[Progress]:
+def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, None]:
+    run = carried_on or begin_backfill()
+    if run is None:
+        return
     using = router.db_for_write(PageView)
     pending = PageView.objects.using(using).pending().order_by("pk")
-    progress = Progress(processed=0, total=pending.count(), new_visitors=0)
-    if not progress.total:
-        return
-    now = instant(None)
-    run = Run(kind=BACKFILL, status=Run.Status.RUNNING, started=now, updated=now)
-    run.result = {"total": progress.total, "new_visitors": 0}
-    run.save(using=using)
-    status = Run.Status.STOPPED
+    progress = Progress(processed=run.processed, total=run.result["total"], new_visitors=run.result["new_visitors"])
+    status = Run.Status.RUNNING if carried_on else Run.Status.STOPPED
     reached = 0
     try:
         while True:
@@ -269,8 +286,9 @@ def _backfill(size: int) -> Iterator[Progress]:
                 yield progress
         status = Run.Status.FINISHED
     finally:
-        now = instant(None)
-        Run.objects.using(using).filter(pk=run.pk).update(status=status, updated=now, finished=now)
+        if status != Run.Status.RUNNING:
+            now = instant(None)
+            Run.objects.using(using).filter(pk=run.pk).update(status=status, updated=now, finished=now)
 
 
 def _fold_chunk(chunk: Sequence[tuple[int, str]], progress: Progress, run: Run, *, using: str) -> Progress:
@@ -285,21 +303,27 @@ def _fold_chunk(chunk: Sequence[tuple[int, str]], progress: Progress, run: Run, 
     if taken:
         viewed = [Viewed(session_id, path, at) for _, session_id, path, at in taken]
         added = addition(viewed, sql.surroundings(viewed, using=using), using=using)
-        views.filter(pk__in=[pk for pk, *_ in taken]).update(rolled_up=True)
+        # Not `views` again: of two lists of keys PostgreSQL would rather read the whole table.
+        PageView.objects.using(using).filter(pk__in=[pk for pk, *_ in taken]).update(rolled_up=True)
         add(added, using=using)
         new_visitors = added.new_visitors
+    _advance(run, processed=len(taken), new_visitors=new_visitors, using=using)
     processed = progress.processed + len(taken)
-    progress = Progress(
+    return Progress(
         processed=processed,
         total=max(progress.total, processed),
         new_visitors=progress.new_visitors + new_visitors,
     )
-    Run.objects.using(using).filter(pk=run.pk).update(
-        processed=processed,
-        updated=instant(None),
-        result={"total": progress.total, "new_visitors": progress.new_visitors},
-    )
-    return progress
+
+
+def _advance(run: Run, *, processed: int, new_visitors: int, using: str) -> None:
+    """Add to the figures of a run, in the transaction of the chunk: what else its `result` holds is another's."""
+    rows = Run.objects.using(using).filter(pk=run.pk)
+    rows.update(processed=F("processed") + processed, updated=instant(None))
+    for stored in sql.current(rows):  # locked by the update; or none, when somebody deleted it
+        stored.result["total"] = max(stored.result["total"], stored.processed)
+        stored.result["new_visitors"] += new_visitors
+        stored.save(using=using, update_fields=["result"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -321,7 +345,8 @@ class BackfillStatus:
             silence = at - run.updated
             if run.status == Run.Status.RUNNING and silence > SILENCE_OF_THE_DEAD:
                 lines.append(
-                    f"No progress for {silence.total_seconds():,.0f} seconds: it was killed, or waits for a lock."
+                    f"No progress for {silence.total_seconds():,.0f} seconds: it was killed, or waits for a lock or for"
+                    " a cluster."
                     " Run backfill_aggregates again, and it goes on."
                 )
         else:

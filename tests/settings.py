@@ -53,6 +53,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "django_q",
     "pagestats",
     "example_project.blog",
 ]
@@ -82,6 +83,12 @@ TEMPLATES = [
         },
     },
 ]
+
+# The queue is a table of the test database.
+Q_CLUSTER = {"name": "pagestats", "orm": "default", "timeout": 60, "retry": 120}
+
+# A schedule would be made after each test that flushes the database. Those that are about schedules ask for it.
+PAGESTATS_SCHEDULES = False
 
 ROOT_URLCONF = "example_project.urls"
 STATIC_URL = "static/"

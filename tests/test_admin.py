@@ -1,13 +1,23 @@
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 
 import pytest
-from django.urls import reverse
+from django.contrib.admin import AdminSite
+from django.contrib.auth.models import Permission, User
+from django.urls import NoReverseMatch, path, reverse
+from django.utils import timezone, translation
 
-from pagestats import admin
-from pagestats.models import PageView
-from pagestats.recording import record_heartbeat
+from example_project.blog.models import Post
+from pagestats import admin, retention
+from pagestats.admin import StatsAdmin, address
+from pagestats.models import PageView, ReportingZone, Stats, Tally
+from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.stats import PageStat
 from tests.factories import T0, a_hit, raw_views
+from tests.test_stats import CONTENT
 
+STATS = "/admin/pagestats/stats/"
 LISTS = ["pagestats_pageview", "pagestats_activesession"]
 
 
@@ -58,3 +68,350 @@ def test_rows_are_found_by_the_beginning_of_the_path_and_by_the_session(admin_cl
     url = reverse("admin:pagestats_pageview_changelist")
     assert len(admin_client.get(url, {"q": "/14"}).context["cl"].result_list) == 11
     assert len(admin_client.get(url, {"q": "no such session"}).context["cl"].result_list) == 0
+
+
+# -- Page stats --------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What is on the page: the texts of its own part, and the elements of the whole."""
+
+    def __init__(self, response):
+        super().__init__()
+        self.texts, self.elements = [], []
+        html = response.content.decode()
+        self.main = html[html.index('<div id="content-main"') : html.index('<br class="clear">')]
+        self.feed(html.replace(self.main, ""))
+        self.texts.clear()
+        self.feed(self.main)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        if text.strip():
+            self.texts.append(" ".join(text.split()))
+
+
+@pytest.fixture
+def client_of(client):
+    """A function that logs a member of the staff in who has permissions by these names, and no other."""
+
+    def make(*codenames, is_staff=True):
+        user = User.objects.create_user("reader", password="x", is_staff=is_staff)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return client
+
+    return make
+
+
+@pytest.fixture
+def figures(settings):
+    """Some of everything that the page shows."""
+    settings.PAGESTATS_CONTENT = CONTENT
+    Post.objects.create(title="Hello World", slug="hello", published=True)
+    Post.objects.create(title="Not yet", slug="draft")
+    record_page_views(
+        [
+            a_hit(path="/hello"),
+            a_hit(path="/constructor"),
+            a_hit(path="/", at=T0 - timedelta(days=3)),
+        ]
+    )
+    now = timezone.now()
+    for n in range(3):
+        record_heartbeat(a_hit(session_id=f"s{n}", path="/hello", at=now))
+    record_heartbeat(a_hit(session_id="t", path="/", at=now))
+    raw_views(("/hello", f"pending {n}", T0) for n in range(1200))
+    day = now.astimezone(ReportingZone.zone_of(ReportingZone.objects.all())).date()
+    for outcome, reason, ago, count in [
+        ("recorded", "", 0, 1200),
+        ("recorded", "", 1, 34),
+        ("repeat", "", 0, 5),
+        ("not_stored", "bot", 0, 7),
+        ("not_stored", "a reason of tomorrow", 0, 8),
+        ("failed", "OperationalError", 2, 1),
+    ]:
+        Tally.objects.create(day=day - timedelta(days=ago), outcome=outcome, reason=reason, count=count)
+    retention.clean_up()
+
+
+def shown(response, key):
+    return [tuple(row.values()) if isinstance(row, dict) else row for row in response.context[key]]
+
+
+@pytest.mark.django_db
+def test_the_menu_leads_to_the_page(client_of):
+    client = client_of("view_stats")
+    index = client.get("/admin/").content.decode()
+    assert (STATS, "Page stats") in re.findall(r'<a href="([^"]+)"[^>]*>([^<]+)</a>', index)
+    assert "/admin/pagestats/pageview/" not in index
+    response = client.get(STATS)
+    assert response.status_code == 200
+    assert "<h1>Page stats</h1>" in response.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("public", [False, True])
+def test_without_the_permission_there_is_neither_page_nor_entry(client_of, settings, public):
+    settings.PAGESTATS_PUBLIC = public
+    client = client_of("view_pageview", "view_activesession", "add_post")
+    assert client.get(STATS).status_code == 403
+    assert STATS not in client.get("/admin/").content.decode()
+
+
+@pytest.mark.django_db
+def test_who_is_no_staff_is_asked_to_log_in(client_of, client):
+    assert client.get(STATS).headers["Location"] == f"/admin/login/?next={STATS}"
+    client_of("view_stats", is_staff=False)
+    assert client.get(STATS).headers["Location"] == f"/admin/login/?next={STATS}"
+
+
+@pytest.mark.django_db
+def test_nothing_can_be_added_changed_or_deleted(admin_client):
+    view = raw_views([("/a", "s", T0)])[0]
+    for where in ("add", f"{view.pk}", f"{view.pk}/change", f"{view.pk}/delete", f"{view.pk}/history"):
+        assert admin_client.get(f"{STATS}{where}/").status_code == 404
+        assert admin_client.post(f"{STATS}{where}/", {"post": "yes"}).status_code == 404
+    for method in ("post", "put", "patch", "delete"):
+        assert getattr(admin_client, method)(STATS).status_code == 405
+    assert admin_client.head(STATS).status_code == 200
+    with pytest.raises(NoReverseMatch):
+        reverse("admin:pagestats_stats_add")
+
+
+@pytest.mark.django_db
+def test_no_cache_keeps_the_page(admin_client):
+    assert "no-store" in admin_client.get(STATS).headers["Cache-Control"]
+
+
+@pytest.mark.django_db
+def test_the_page_shows_the_figures(admin_client, figures):
+    response = admin_client.get(STATS)
+    assert [(card.label, card.figure, card.note) for card in response.context["cards"]] == [
+        ("Active now", "4", "in the last 2 minutes"),
+        ("Page views", "1,203", ""),
+        ("Daily visitors", "1,201", "counted once a day"),
+        ("Published: posts", "1", ""),
+        ("Published: pages", "0", ""),
+    ]
+    assert shown(response, "viewing_now") == [("/hello", "3"), ("/", "1")]
+    assert shown(response, "pages") == [
+        ("Hello World", "/hello", "/hello", "blog", "1,201", "100.00"),
+        ("Home", "/", "/", "home", "1", "0.08"),
+        ("/constructor", "", "", "other", "1", "0.08"),
+    ]
+    assert response.context["pages_shown"] == "3 pages"
+    texts = Page(response).texts
+    for text in ["Hello World", "/hello", "1,201", "/constructor", "March 11, 2026, 1 p.m.", "Robot", "1,234"]:
+        assert text in texts
+
+
+@pytest.mark.django_db
+def test_the_page_shows_what_became_of_requests(admin_client, figures):
+    response = admin_client.get(STATS)
+    assert [
+        (str(row["label"]), row["alarm"], row["today"], row["last_days"]) for row in response.context["outcomes"]
+    ] == [
+        ("Recorded", False, "1,200", "1,234"),
+        ("Repeats", False, "5", "5"),
+        ("Not recorded", False, "15", "15"),
+        ("Failed", True, "0", "1"),
+    ]
+    assert [[str(reason["label"]) for reason in row["reasons"]] for row in response.context["outcomes"]] == [
+        [],
+        [],
+        ["a reason of tomorrow", "Robot"],
+        ["OperationalError"],
+    ]
+    html = response.content.decode()
+    assert "Approximate" in html
+    assert "The logger “pagestats” says for each failure what went wrong." in html
+    assert response.context["pending"] == "1,200"
+    assert "finished, sessions removed: 0" in " ".join(html.split())
+
+
+@pytest.mark.django_db
+def test_an_empty_page_says_what_to_do_next(admin_client):
+    texts = Page(admin_client.get(STATS)).texts
+    assert "No page view yet." in texts
+    assert "Open a page of your site in another window, then refresh this page." in texts
+    assert "Nobody has been on the site in the last 2 minutes." in texts
+    assert texts.count("Never") == 2
+
+
+@pytest.mark.django_db
+def test_a_site_without_content_sources_is_told_of_them(admin_client):
+    record_page_views([a_hit()])
+    assert "PAGESTATS_CONTENT" in Page(admin_client.get(STATS)).main
+
+
+@pytest.mark.django_db
+def test_a_hundred_pages_are_shown_and_the_number_of_all_is_said(admin_client):
+    raw_views((f"/{n}", "s", T0) for n in range(1001))
+    now = timezone.now()
+    for n in range(101):
+        record_heartbeat(a_hit(session_id=f"s{n}", path=f"/{n}", at=now))
+    response = admin_client.get(STATS)
+    assert len(response.context["pages"]) == len(response.context["viewing_now"]) == 100
+    assert response.context["pages_shown"] == "The first 100 of 1,001 pages"
+    assert "1 more visitor is on other pages." in Page(response).texts
+
+
+@pytest.mark.django_db
+def test_the_number_of_queries_does_not_depend_on_what_there_is(admin_client, settings, django_capture_queries):
+    settings.PAGESTATS_CONTENT = CONTENT
+    raw_views([("/0", "s", T0)])
+    few = django_capture_queries(lambda: admin_client.get(STATS))
+    Post.objects.bulk_create(Post(title=str(n), slug=str(n), published=True) for n in range(50))
+    raw_views((f"/{n}", f"s{n}", T0) for n in range(150))
+    for n in range(20):
+        Tally.objects.create(day=timezone.localdate(), outcome="not_stored", reason=f"{n}", count=n)
+        record_heartbeat(a_hit(session_id=f"s{n}", path=f"/{n}", at=timezone.now()))
+    assert len(django_capture_queries(lambda: admin_client.get(STATS))) == len(few)
+
+
+@pytest.mark.django_db
+def test_what_a_visitor_named_is_text_and_no_more(admin_client, settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    hostile = [
+        "/<script>alert(1)</script>",
+        '/"onmouseover="alert(1)',
+        "//evil.example/",
+        "javascript:alert(1)",
+        "/&amp;",
+    ]
+    Post.objects.create(title="<b>bold</b>", slug="bold", published=True)
+    record_page_views([a_hit(path=path) for path in [*hostile, "/bold"]])
+    record_heartbeat(a_hit(path=hostile[0], at=timezone.now()))
+    Tally.objects.create(day=timezone.localdate(), outcome="failed", reason="<i>Error</i>", count=1)
+    page = Page(admin_client.get(STATS))
+    for text in [*hostile, "<b>bold</b>", "<i>Error</i>"]:
+        assert text in page.texts
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"b", "i"}
+    assert not any("onmouseover" in attributes for _, attributes in page.elements)
+    assert not any(str(attributes.get("href", "")).startswith(("//", "javascript:")) for _, attributes in page.elements)
+
+
+@pytest.mark.parametrize(
+    ("path", "page_type", "href"),
+    [
+        ("/hello", "blog", "/hello"),
+        ("/a b?c#d%41", "blog", "/a%20b%3Fc%23d%2541"),
+        ("/é", "page", "/%C3%A9"),
+        ("/", "home", "/"),
+        ("", "home", ""),
+        ("hello", "blog", ""),
+        ("//evil.example", "blog", ""),
+        ("/\\evil.example", "blog", ""),
+        ("javascript:alert(1)", "blog", ""),
+        ("/constructor", "other", ""),
+    ],
+)
+def test_a_page_that_the_site_knows_is_linked_to_and_no_other(path, page_type, href):
+    assert address(PageStat(path, "Title", page_type, 1)) == href
+
+
+@pytest.mark.django_db
+def test_times_are_in_the_reporting_zone_which_is_named(admin_client):
+    record_page_views([a_hit(at=datetime(2026, 3, 14, 12, 0, tzinfo=UTC))])
+    ReportingZone.objects.update(name="Pacific/Kiritimati")
+    with timezone.override("America/New_York"):
+        page = Page(admin_client.get(STATS))
+    assert any("(Pacific/Kiritimati)" in text for text in page.texts)
+    assert "March 15, 2026, 2 a.m." in page.texts
+    assert "since March 15, 2026" in page.texts
+    assert "2026-03-15T02:00:00+14:00" in page.main
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "label", "note"),
+    [
+        ("anonymous", "Daily visitors", "counted once a day"),
+        ("cookie", "Unique visitors", "since tracking began"),
+        ("client", "Unique visitors", "since tracking began"),
+    ],
+)
+def test_visitors_are_called_what_they_are(admin_client, settings, name, label, note):
+    settings.PAGESTATS_IDENTITY = name
+    card = admin_client.get(STATS).context["cards"][2]
+    assert (card.label, card.note) == (label, note)
+
+
+@pytest.mark.django_db
+def test_the_timeout_is_said_as_it_is_set(admin_client, settings):
+    settings.PAGESTATS_SESSION_TIMEOUT = timedelta(seconds=90)
+    assert admin_client.get(STATS).context["cards"][0].note == "in the last 90 seconds"
+    settings.PAGESTATS_SESSION_TIMEOUT = timedelta(minutes=1)
+    assert admin_client.get(STATS).context["cards"][0].note == "in the last 1 minute"
+
+
+@pytest.mark.django_db
+def test_the_page_needs_neither_inline_style_nor_script(admin_client, figures):
+    page = Page(admin_client.get(STATS))
+    assert "style" not in {tag for tag, _ in page.elements}
+    assert not any("style" in attributes for _, attributes in page.elements)
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert "<script" not in page.main
+    assert ("link", {"rel": "stylesheet", "href": "/static/pagestats/admin.css"}) in page.elements
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("full", [False, True])
+def test_every_string_can_be_translated(admin_client, monkeypatch, request, full):
+    if full:
+        request.getfixturevalue("figures")
+        Post.objects.update(title="1")
+    marked = lambda text: f"⟦{text}⟧"  # noqa: E731
+    for name in ("gettext", "pgettext"):
+        monkeypatch.setattr(translation._trans, name, lambda *texts: marked(texts[-1]), raising=False)
+    for name in ("ngettext", "npgettext"):
+        monkeypatch.setattr(
+            translation._trans, name, lambda *texts: marked(texts[-3] if texts[-1] == 1 else texts[-2]), raising=False
+        )
+    # What formats of dates and numbers come to is not this app's.
+    monkeypatch.setattr("django.utils.formats.get_format", trans_formats)
+    text = "\n".join(Page(admin_client.get(STATS)).texts)
+    assert text.count("⟦") > 15
+    while text != (text := re.sub("⟦[^⟦⟧]*⟧", "", text)):
+        pass
+    allowed = {"posts", "pages", "blog", "home", "other", "Home", "OperationalError", "a reason of tomorrow"}
+    left = {line.strip() for line in text.splitlines() if re.search("[A-Za-z]", line) and not line.startswith("/")}
+    assert left - allowed == {"(Europe/Amsterdam)"}
+
+
+def trans_formats(name, *args, **kwargs):
+    return {
+        "DATETIME_FORMAT": "Y-m-d H:i",
+        "DATE_FORMAT": "Y-m-d",
+        "NUMBER_GROUPING": 3,
+        "THOUSAND_SEPARATOR": ",",
+    }.get(name, ".")
+
+
+@pytest.mark.django_db
+def test_numbers_and_dates_are_written_as_the_language_does(admin_client, figures, settings):
+    settings.LANGUAGE_CODE = "de"
+    response = admin_client.get(STATS)
+    assert response.context["cards"][1].figure == "1.203"
+    assert "11. März 2026 13:00" in Page(response).texts
+    assert 'width="0.08"' in response.content.decode()
+
+
+other_site = AdminSite(name="other")
+other_site.register(Stats, StatsAdmin)
+urlpatterns = [path("elsewhere/", other_site.urls)]
+
+
+@pytest.mark.django_db
+def test_another_admin_site_may_have_the_page_too(client_of, settings):
+    client = client_of("view_stats")
+    settings.ROOT_URLCONF = __name__
+    assert "/elsewhere/pagestats/stats/" in client.get("/elsewhere/").content.decode()
+    response = client.get("/elsewhere/pagestats/stats/")
+    assert response.status_code == 200
+    assert '<a href="/elsewhere/">' in response.content.decode()
+    assert 'href="/admin/' not in response.content.decode()

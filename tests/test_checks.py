@@ -1,8 +1,10 @@
 from datetime import timedelta
+from types import ModuleType
 
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import clear_url_caches, include, path
 
 from pagestats.conf import Settings, conf
 
@@ -12,6 +14,8 @@ WRONG = {
     "SESSION_TIMEOUT": timedelta(0),
     "HEARTBEAT_DEDUP": None,
     "BACKFILL_BATCH_SIZE": 0,
+    "SCHEDULES": "never",
+    "CLEANUP_INTERVAL": timedelta(seconds=90),
     "EXCLUDE": ["admin"],
     "EXCLUDE_STAFF": None,
     "COUNT_NO_STORE": "no",
@@ -19,6 +23,8 @@ WRONG = {
     "TRUSTED_PROXIES": ["10.0.0.1/8"],
     "PUBLIC": 1,
     "CLIENT_PATHS": ["("],
+    "THROTTLE": "often",
+    "THROTTLE_NEW_PATHS": 100,
     "CONTENT": {"posts": {"model": "blog.Post"}},
 }
 
@@ -88,9 +94,47 @@ def test_a_site_with_the_middleware_behind_a_cache_is_told(settings):
 def test_a_pool_of_connections_together_with_the_cluster_is_told(settings, monkeypatch):
     database = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"pool": True}}
     monkeypatch.setitem(settings.DATABASES, "pooled", database)
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "django_q"]
     (message,) = ours()
     assert message.id == "pagestats.W003"
     assert message.msg.startswith("DATABASES['pooled'] has a connection pool")
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_q"]
+    assert ours() == []
+
+
+def test_a_content_source_that_cannot_be_queried_is_told(settings):
+    source = {"model": "blog.Post", "published": {}, "title": "no_such_field", "slug": "slug", "type": "blog"}
+    settings.PAGESTATS_CONTENT = {"posts": source}
+    (message,) = ours()
+    assert message.id == "pagestats.E003"
+    assert "PAGESTATS_CONTENT['posts']" in message.msg
+    assert "no_such_field" in message.msg
+
+
+@pytest.mark.parametrize("name", ["no.such.module", "datetime.date"])
+def test_an_identity_that_leads_nowhere_is_told(settings, name):
+    settings.PAGESTATS_IDENTITY = name
+    (message,) = ours()
+    assert message.id == "pagestats.E004"
+    assert repr(name) in message.msg
+
+
+def test_an_identity_of_the_browser_without_a_url_for_it_is_told(settings, urls_without_the_api):
+    settings.PAGESTATS_IDENTITY = "client"
+    (message,) = ours()
+    assert message.id == "pagestats.W004"
+    assert message.hint.startswith('Add path("api/", include("pagestats.urls"))')
+
+
+@pytest.fixture
+def urls_without_the_api(settings):
+    module = ModuleType("urls_without_the_api")
+    module.urlpatterns = []
+    settings.ROOT_URLCONF = module
+    return module
+
+
+def test_an_identity_of_the_browser_with_a_url_for_it_is_told_nothing(settings, urls_without_the_api):
+    settings.PAGESTATS_IDENTITY = "client"
+    urls_without_the_api.urlpatterns = [path("api/", include("pagestats.urls"))]
+    clear_url_caches()
     assert ours() == []

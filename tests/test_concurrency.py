@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from pagestats import recording
+from pagestats import recording, sql
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, PageView, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
@@ -29,6 +29,7 @@ START = datetime(2026, 3, 26, 20, 30, tzinfo=UTC)  # summer time begins on the s
 SLOTS = 144  # three days of half hours
 ROUNDS = 50
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,7 +79,7 @@ class Call(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one process did. `late_repeats` passed the first look, and were found out under the lock."""
+    """What one process did. `late_repeats` are single hits that passed the first look, but not the second one."""
 
     calls: list[Call]
     late_repeats: int
@@ -100,7 +101,8 @@ def record(share: Share, signals: Signals) -> Work:
     def counting(hits: Sequence[Hit], *, using: str) -> list[PageView]:
         nonlocal late_repeats
         views = store(hits, using=using)
-        late_repeats += len(hits) - len(views)
+        if len(hits) == 1 and not views:
+            late_repeats += 1
         return views
 
     calls = []
@@ -117,8 +119,8 @@ def record(share: Share, signals: Signals) -> Work:
 def visits(chance: random.Random, count: int, *, jitter: Sequence[timedelta] = (timedelta(0),)) -> list[Hit]:
     """Return hits in the order of their arrival.
 
-    As time goes on, four sessions look at four paths again and again; every sixth hit is up to three days late. There is
-    one instant every half hour, and with jitter, which is added, any.
+    As time goes on, four sessions look at four paths again and again; every sixth hit is up to three days late. There
+    is one instant every half hour; a jitter is added to it.
     """
     hits = []
     for position in range(count):
@@ -132,7 +134,7 @@ def visits(chance: random.Random, count: int, *, jitter: Sequence[timedelta] = (
 
 
 def cut(chance: random.Random, hits: Sequence[Hit]) -> list[list[list[Hit]]]:
-    """Deal the hits out to the processes, who all have their turn at each time: one by one or, most of them, in batches."""
+    """Deal the hits out to the processes, most of them in batches; all processes have hits of each time."""
     shares: list[list[list[Hit]]] = [[] for _ in range(PROCESSES)]
     remaining = iter(hits)
     while batch := list(itertools.islice(remaining, 1 if chance.random() < 0.85 else chance.randint(2, 20))):
@@ -157,7 +159,7 @@ def stored_rows() -> list[tuple[str, str, datetime, str, bool]]:
 
 
 def overlapping(works: Sequence[Work]) -> int:
-    """Count the pairs of calls of different processes that were at a view of the same session, path and slot at once."""
+    """Count the pairs of calls that different processes made at once with hits of one session, path and slot."""
     calls: defaultdict[tuple[str, str, int], set[tuple[int, int, int]]] = defaultdict(set)
     for process, (its_calls, _) in enumerate(works):
         for call in its_calls:
@@ -198,7 +200,7 @@ def assert_the_rollups_are_those_of_the_rows() -> None:
 
 
 def assert_nothing_was_lost(hits: Iterable[Hit]) -> None:
-    """Check what holds whatever the order of arrival: views of one session and path are a window apart, and none is missing."""
+    """Check what holds in any order of arrival: views of one session and path are a window apart, none is missing."""
     times: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
     for session_id, path, at, *_ in stored_rows():
         times[session_id, path].append(at)
@@ -283,25 +285,72 @@ def test_simultaneous_first_views_of_one_session_make_one_visitor(team: Team) ->
     assert_the_rollups_are_those_of_the_rows()
 
 
+def test_a_batch_is_judged_again_as_a_whole_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What repeats only a hit of its own batch is stored after all when that one turns out a repeat."""
+    transact = sql.transact
+
+    def transact_after_another(work: Any, *, using: str) -> Any:
+        monkeypatch.setattr(sql, "transact", transact)
+        assert record_page_view(Hit(path="/a", session_id="s", at=T0 - 20 * MINUTE))
+        return transact(work, using=using)
+
+    monkeypatch.setattr(sql, "transact", transact_after_another)
+    batch = [Hit(path="/a", session_id="s", at=T0), Hit(path="/a", session_id="s", at=T0 + 20 * MINUTE)]
+    assert record_page_views(batch) == 1
+    assert [at for _, _, at, *_ in stored_rows()] == [T0 - 20 * MINUTE, T0 + 20 * MINUTE]
+    assert_the_rollups_are_those_of_the_rows()
+
+
 # Heartbeats
 
 
 class Beat(NamedTuple):
-    """A heartbeat that a process sent, what came of it, and what it read of the session after."""
+    """A heartbeat that a process sent, what came of it, and what it read of the session after that."""
 
     hit: Hit
     outcome: str
-    ended: int
-    read_from: int
     last_seen: datetime
+    read_from: int
     read_until: int
 
 
 def beat(hits: Sequence[Hit], signals: Signals) -> list[Beat]:
     beats = []
     for hit in hits:
+        signals.together()
         outcome = record_heartbeat(hit)
-        ended = time.monotonic_ns()
+        read_from = time.monotonic_ns()
         last_seen = ActiveSession.objects.values_list("last_seen", flat=True).get(session_id=hit.session_id)
-        beats.append(Beat(hit, outcome, ended, ended, last_seen, time.monotonic_ns()))
+        beats.append(Beat(hit, outcome, last_seen, read_from, time.monotonic_ns()))
     return beats
+
+
+def test_simultaneous_heartbeats_create_a_session_once_and_its_last_one_stays(team: Team) -> None:
+    chance = random.Random(4)
+    # Eight at a time, for each of eight sessions in turn and then for all again; no two are of one path and instant.
+    instants = [[T0 + (10 * number + process) * SECOND for process in range(PROCESSES)] for number in range(80)]
+    for of_one_round in instants:
+        chance.shuffle(of_one_round)
+    shares = [
+        [
+            Hit(path=f"/{process}", session_id=f"s{number % 8}", at=of_one_round[process])
+            for number, of_one_round in enumerate(instants)
+        ]
+        for process in range(PROCESSES)
+    ]
+
+    beats = [beat for of_one in team.run(beat, shares) for beat in of_one]
+
+    outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    latest: dict[str, datetime] = {}
+    for sent in beats:
+        session_id = sent.hit.session_id
+        outcomes[session_id][sent.outcome] += 1
+        latest[session_id] = max(latest.get(session_id, sent.hit.at), sent.hit.at)
+        assert sent.last_seen >= sent.hit.at or sent.outcome == "skipped"
+    assert {session_id: counts["created"] for session_id, counts in outcomes.items()} == dict.fromkeys(latest, 1)
+    # Each is on another path than the others, so that none is skipped for being too soon, and the latest one stays.
+    assert dict(ActiveSession.objects.values_list("session_id", "last_seen")) == latest
+    for one, other in itertools.permutations(beats, 2):
+        if one.hit.session_id == other.hit.session_id and one.read_until < other.read_from:
+            assert one.last_seen <= other.last_seen

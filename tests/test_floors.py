@@ -11,7 +11,7 @@ FLOORS = [
     {"conf", "hits", "fields"},
     {"models"},
     {"sql"},
-    {"addresses", "access", "tallies", "content", "rollups"},
+    {"addresses", "access", "admission", "openapi", "tallies", "content", "rollups"},
     {"identity", "recording", "stats", "retention"},
     {"tasks"},
     {"schedules"},

@@ -4,6 +4,7 @@ A trace is a file of recorded ops, one JSON object a line. The environment varia
 the traces; without it, that is `shared/traces` beside the project.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -115,6 +116,7 @@ class Replay:
         self.created: list[Created] = []
         self.numbers = itertools.count()
         self.chains: list[Chain] = []
+        self.opened = contextlib.ExitStack()
         self.any_deleted = False
         self.where = f"{self.name} header"
 
@@ -133,16 +135,17 @@ class Replay:
             "aggCounts": self.aggregate_counts,
             "aggQuery": self.skip,
         }
-        for op in self.ops:
-            self.where = f"{self.name} op {op.get('i')} {op['op']}"
-            assert op["op"] in play, f"{self.where}: an op that this replay does not know"
-            if op.get("error", {}).get("kind") == "ArgumentValidationError":
-                self.refused_arguments(op)
-                continue
-            assert self.design_decides or "error" not in op, f"{self.where}: an error that the design does not decide"
-            play[op["op"]](instant(op["t"]), op.get("args", {}), op)
-        self.where = f"{self.name} final"
-        self.finish()
+        with self.opened:
+            for op in self.ops:
+                self.where = f"{self.name} op {op.get('i')} {op['op']}"
+                assert op["op"] in play, f"{self.where}: an op that this replay does not know"
+                if op.get("error", {}).get("kind") == "ArgumentValidationError":
+                    self.refused_arguments(op)
+                    continue
+                assert self.design_decides or "error" not in op, f"{self.where}: an error that the design leaves alone"
+                play[op["op"]](instant(op["t"]), op.get("args", {}), op)
+            self.where = f"{self.name} final"
+            self.finish()
 
     def agree(self, what: str, *, ours: Any, designed: Any, recorded: Callable[[], Any], original: Any) -> None:
         """Compare the package with the design, and the record with the original.
@@ -279,17 +282,19 @@ class Replay:
     def backfill_start(self, at: datetime.datetime, args: dict[str, Any], op: dict[str, Any]) -> None:
         self.compare_message(op)
         if self.created:
-            self.chains.append(Chain(backfill(batch_size=CHUNK)))
+            self.chains.append(Chain(self.begin_backfill()))
+
+    def begin_backfill(self) -> Iterator[Progress]:
+        return self.opened.enter_context(contextlib.closing(backfill(batch_size=CHUNK)))
 
     def backfill_step(self, at: datetime.datetime, args: dict[str, Any], op: dict[str, Any]) -> None:
         """Run one chunk of each chain. The original's goes over all rows in chunks, ours over the pending ones."""
-        for chain, chunk in itertools.zip_longest(list(self.chains), op.get("chunks") or []):
-            if chain is None:
-                break
+        chunks = iter(op.get("chunks") or [])
+        for chain in list(self.chains):
             pending = len(self.designed.pending())
             if next(chain.chunks, None) is None:
                 # Ours came to its end before the original did, which will meet the rows that have come since.
-                chain.chunks = backfill(batch_size=CHUNK)
+                chain.chunks = self.begin_backfill()
                 next(chain.chunks, None)
             self.note_rolled_up()
             assert len(self.designed.pending()) == max(0, pending - CHUNK), f"{self.where}: pending after a chunk"
@@ -297,8 +302,9 @@ class Replay:
             for row in page:
                 row.aggregated = True
                 chain.last = row.number
-            status = (chunk or {}).get("result", {}).get("status")
-            if status == "complete" or (status is None and len(page) < CHUNK):
+            # The record tells whether a chain ended with its last full chunk or with an empty one after it.
+            result = next(chunks, {}).get("result") or {}
+            if result.get("status", "complete" if len(page) < CHUNK else "in_progress") == "complete":
                 self.chains.remove(chain)
 
     def compare_message(self, op: dict[str, Any]) -> None:
@@ -587,9 +593,12 @@ def final_page_missing(line):
         }
 
 
-def changed_copy(change, folder):
-    """Write a copy of the smallest trace that has what `change` changes, with its last such line changed."""
-    for trace in sorted(trace_files(TRACES), key=lambda path: path.stat().st_size):
+def changed_copy(change, specimen, folder):
+    """Write a copy of the smallest trace that has what `change` changes, with its last such line changed.
+
+    Where none of the traces has it, the specimen does.
+    """
+    for trace in [*sorted(trace_files(TRACES), key=lambda path: path.stat().st_size), specimen]:
         lines = [json.loads(line) for line in trace.read_bytes().splitlines()]
         kinds = {line.get("op") for line in lines}
         if not DESIGN_DECIDES.isdisjoint(lines[0]["tags"]) or kinds & {"rawInsertViews", "rawDeleteViews"}:
@@ -600,7 +609,7 @@ def changed_copy(change, folder):
                 copy = folder / trace.name
                 copy.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
                 return copy
-    pytest.skip(f"no trace in {TRACES} has what this changes")
+    return pytest.fail("not even the specimen has what this changes")
 
 
 @pytest.mark.parametrize(
@@ -629,9 +638,13 @@ def changed_copy(change, folder):
         final_page_missing,
     ],
 )
-def test_one_changed_value_in_a_record_fails_the_replay(change, tmp_path):
+def test_one_changed_value_in_a_record_fails_the_replay(change, specimen, tmp_path):
     with pytest.raises(AssertionError, match="the record and the original's rules"):
-        replay(changed_copy(change, tmp_path))
+        replay(changed_copy(change, specimen, tmp_path))
+
+
+def test_specimen_is_replayed_as_long_as_nothing_is_changed(specimen):
+    replay(specimen)
 
 
 # What the traces at hand may not have
@@ -691,6 +704,36 @@ def totals(by_path, visitors):
         "uniqueVisitors": visitors,
         "pageViewsByPath": by_path,
     }
+
+
+def a_heartbeat(path="/a", session_id="s", effect="created", **changes):
+    args = {"currentPath": path, "sessionId": session_id}
+    return {"op": "heartbeat", "args": args, "result": None, "effect": effect, **changes}
+
+
+@pytest.fixture
+def specimen(a_trace):
+    """A trace with one of each that a test may change."""
+    return a_trace(
+        {"op": "backfillAggregates", "result": {"message": "No pageViews to backfill"}},
+        a_view(),
+        a_view(effect="deduped"),
+        a_heartbeat(),
+        a_heartbeat(effect="unchanged"),
+        a_heartbeat("/b", effect="patched"),
+        a_heartbeat(session_id="t", t=T + DAY),
+        stats_told(
+            [["/a", "/a", "other", 1]],
+            1,
+            activeVisitors=2,
+            activeByPath=[{"path": "/a", "count": 1}, {"path": "/b", "count": 1}],
+        ),
+        {"op": "cleanupStaleSessions", "t": T + DAY, "result": 1, "deleted": ["s"]},
+        {"op": "aggCounts", "result": totals([["/a", 1]], 1)},
+        views=[["/a", "page", "s", T]],
+        sessions=[["t", "/a", T + DAY]],
+        totals=totals([["/a", 1]], 1),
+    )
 
 
 def test_unknown_op_fails_the_replay(a_trace):
@@ -807,12 +850,7 @@ def test_text_that_no_database_keeps_is_refused_and_the_rest_is_as_recorded(lett
             a_view("/a"),
             a_view("/a", f"s{letter}"),
             {"op": "rawInsertViews", "args": {"rows": [[path, "page", "s", T], ["/b", "page", "s", T]]}},
-            {
-                "op": "heartbeat",
-                "args": {"currentPath": path, "sessionId": "s"},
-                "result": None,
-                "effect": "created",
-            },
+            a_heartbeat(path),
             {"op": "rawDeleteViews", "args": {"indexes": [0]}},
             stats_told(
                 [["/a", "/a", "other", 2], [path, path, "other", 1], ["/b", "/b", "other", 1]],
@@ -839,14 +877,8 @@ def test_clock_that_went_back_is_judged_by_time(a_trace):
             a_view(),
             a_view(t=T - 1, effect="inserted"),
             a_view(t=T - 1_800_000),
-            {"op": "heartbeat", "args": {"currentPath": "/a", "sessionId": "s"}, "result": None, "effect": "created"},
-            {
-                "op": "heartbeat",
-                "t": T - 1,
-                "args": {"currentPath": "/b", "sessionId": "s"},
-                "result": None,
-                "effect": "patched",
-            },
+            a_heartbeat(),
+            a_heartbeat("/b", effect="patched", t=T - 1),
             tags=["clock-backwards"],
         )
     )
@@ -865,7 +897,7 @@ def test_answer_that_the_original_failed_on_is_given(a_trace):
 
 
 def test_error_that_the_design_does_not_decide_fails_the_replay(a_trace):
-    with pytest.raises(AssertionError, match="an error"):
+    with pytest.raises(AssertionError, match="leaves alone"):
         replay(a_trace({"op": "getStats", "error": {"kind": "ReturnsValidationError"}}))
 
 
@@ -904,15 +936,11 @@ def test_nth_content_of_a_slug_is_the_nth_created(a_trace):
 def test_long_paths_and_sessions_that_begin_alike_stay_apart(a_trace):
     paths = ["/" + "a" * 511, "/" + "a" * 512, "/" + "a" * 512 + "b"]
     ids = ["s" * 64, "s" * 65, "s" * 66]
-    beats = [
-        {"op": "heartbeat", "args": {"currentPath": path, "sessionId": session}, "result": None, "effect": "created"}
-        for path, session in zip(paths, ids, strict=True)
-    ]
     replay(
         a_trace(
             *[a_view(path, session) for path in paths for session in ids],
             *[a_view(path, session, effect="deduped") for path in paths for session in ids],
-            *beats,
+            *[a_heartbeat(path, session) for path, session in zip(paths, ids, strict=True)],
             stats_told(
                 [[path, path, "other", 3] for path in paths],
                 3,

@@ -7,6 +7,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats.rollups import LARGEST_BATCH, Progress, backfill, backfill_status
+from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
 class Command(BaseCommand):
@@ -26,21 +27,48 @@ class Command(BaseCommand):
             metavar="N",
             help=f"Page views a chunk, 1 to {LARGEST_BATCH:,} (default: PAGESTATS_BACKFILL_BATCH_SIZE, 500).",
         )
-        parser.add_argument(
+        instead = parser.add_mutually_exclusive_group()
+        instead.add_argument(
             "--status", action="store_true", help="Only say how many page views are pending and how the last run went."
         )
+        instead.add_argument(
+            "--schedule", action="store_true", help="Have the django-q2 cluster do it, in tasks of a few seconds."
+        )
 
-    def handle(self, *, batch_size: int | None, status: bool, **options: Any) -> None:
-        """Fold, or tell the status."""
+    def handle(self, *, batch_size: int | None, status: bool, schedule: bool, **options: Any) -> None:
+        """Fold, tell the status, or schedule."""
         if status:
             self.stdout.write(backfill_status().describe(timezone.now()))
+        elif schedule:
+            self.schedule(batch_size)
+        else:
+            self.fold(batch_size, quietly=not options["verbosity"])
+
+    def schedule(self, batch_size: int | None) -> None:
+        """Have the cluster fold."""
+        try:
+            run = schedule_backfill(batch_size=batch_size)
+        except (NoCluster, ValueError) as error:
+            raise CommandError(str(error)) from error
+        except BackfillUnderWay as error:
+            self.stdout.write(f"{error} --status tells how far it is.")
             return
+        if run is None:
+            self.stdout.write("No page views to backfill")
+        else:
+            left = run.result["total"] - run.processed
+            self.stdout.write(
+                f"Scheduled the backfill of {left:,} page views on the cluster. --status tells how far it is."
+            )
+
+    def fold(self, batch_size: int | None, *, quietly: bool) -> None:
+        """Fold here and now, with a progress bar."""
         try:
             chunks = backfill(batch_size=batch_size)
         except ValueError as error:
             raise CommandError(str(error)) from error
         done: Progress | None = None
-        with tqdm(unit=" views", disable=None if options["verbosity"] else True) as bar:
+        with tqdm(unit=" views", disable=quietly or None) as bar:
             for done in chunks:
                 bar.total = done.total
                 bar.update(done.processed - bar.n)

@@ -1,0 +1,224 @@
+"""Where a request comes from: the client's address, as far as trusted proxies vouch for it.
+
+Each proxy adds at the right of `X-Forwarded-For` (or `Forwarded`, RFC 7239) whom it was asked by, and passes on
+whatever the client wrote at the left. So the list is read from the right, beginning at the peer itself, for as long as
+those who wrote it are trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from threading import Lock
+from typing import Any, NamedTuple
+
+from django.http import HttpRequest
+
+from pagestats.conf import conf, proxy_networks
+
+logger = logging.getLogger("pagestats")
+
+Address = IPv4Address | IPv6Address
+
+
+def client_address(request: HttpRequest) -> Address | None:
+    """Return the address of the client that a request comes from; None when it has none.
+
+    The client is the peer, unless that is a proxy of PAGESTATS_TRUSTED_PROXIES: then it is the rightmost address of
+    the header that is no trusted proxy. What is no address ends the list, and nothing at the left of it is believed.
+
+    When all addresses are trusted it is the leftmost, for the clients of an intranet are as private as its proxies.
+    There, a client may name another private address as its own: a site that minds names its proxies one by one.
+
+    When both headers came they have to lead to the same client, since a proxy that knows only one of them passes on
+    what a client wrote in the other. If they don't, neither is believed, and the client is the peer.
+
+    A peer over a Unix socket has no address; nor, without a header, has its client. An IPv4 address in an IPv6 one is
+    returned as IPv4, and no address has a zone. The first header of a peer that is not trusted is logged as a warning,
+    once in the life of a process.
+    """
+    seen = _seen(request.META)
+    if seen.unbelieved and _warned.acquire(blocking=False):
+        logger.warning(
+            "%s came from %s, which is not in PAGESTATS_TRUSTED_PROXIES, and was not believed. If that is your proxy, "
+            "add its address or network; if not, a client made it up. This is said once in a process.",
+            seen.unbelieved,
+            _neighbourhood(seen.address),
+        )
+    return seen.address
+
+
+def explain(request_meta: Mapping[str, Any]) -> str:
+    """Return in words which address a request with this META has for its client, and why."""
+    return _seen(request_meta).why
+
+
+# Taken by the first thread that warns, and held from then on.
+_warned = Lock()
+
+
+class Hop(NamedTuple):
+    """One station of a request: the peer, or an entry of a header."""
+
+    text: str
+    address: Address | None
+    trusted_as: str | None
+    """The entry of PAGESTATS_TRUSTED_PROXIES that it is in. Trusted without an address: a Unix socket."""
+
+    def __str__(self) -> str:
+        name = "a Unix socket" if self.text.startswith(UNIX) else str(self.address or repr(self.text[:60]))
+        return f"{name} (trusted: {self.trusted_as})" if self.trusted_as else name
+
+
+class Seen(NamedTuple):
+    """The client's address, and how it was found."""
+
+    address: Address | None
+    why: str
+    unbelieved: str = ""
+    """The header that a peer sent who is not trusted."""
+
+
+def _seen(meta: Mapping[str, Any]) -> Seen:
+    trusted = conf.TRUSTED_PROXIES
+    peer = _hop(meta.get("REMOTE_ADDR") or UNIX, trusted)
+    sent = {name: nodes for name, (key, read) in _HEADERS.items() if (nodes := list(read(meta.get(key, ""))))}
+    if peer.trusted_as is None:
+        return _of_untrusted(peer, sent)
+    if not sent:
+        why = "a trusted proxy, but sent neither X-Forwarded-For nor Forwarded"
+        return Seen(peer.address, f"{_conclusion(peer.address)}. The peer is {peer}, {why}.")
+    ways = [_walk(peer, name, nodes, trusted) for name, nodes in sent.items()]
+    if len({way.address for way in ways}) > 1:
+        told = " ".join(f"By {name}: {way.why}" for name, way in zip(sent, ways, strict=True))
+        return Seen(peer.address, f"{_conclusion(peer.address)}. The headers disagree: neither is believed. {told}")
+    return ways[0]
+
+
+def _of_untrusted(peer: Hop, sent: Mapping[str, list[str]]) -> Seen:
+    """Return the peer itself, whatever it sent."""
+    if peer.address is None:
+        return Seen(None, f"{_conclusion(None)}. The peer is {peer}: no address, and not trusted.")
+    told = f"{_conclusion(peer.address)}: the peer, which is no trusted proxy."
+    for name, nodes in sent.items():
+        # A server that has read the header itself, as uvicorn does, already names the client as the peer.
+        if peer.address not in map(_address, nodes):
+            return Seen(peer.address, f"{told} Its {name} is not believed.", name)
+    return Seen(peer.address, told)
+
+
+def _walk(peer: Hop, name: str, nodes: list[str], trusted: Sequence[str]) -> Seen:
+    """Follow the nodes of a header, the nearest first, to one that is not trusted."""
+    passed = [peer]
+    why = f"the farthest of {name}, all of which are trusted"
+    for node in nodes:
+        hop = _hop(node, trusted)
+        if hop.trusted_as:
+            passed.append(hop)
+        elif hop.address:
+            return _told(hop.address, f"the nearest of {name} that is no trusted proxy", passed)
+        else:
+            why = f"{name} is believed up to {hop}, which is no address"
+            break
+    return _told(next((hop.address for hop in reversed(passed) if hop.address), None), why, passed)
+
+
+def _told(address: Address | None, why: str, passed: list[Hop]) -> Seen:
+    return Seen(address, f"{_conclusion(address)}: {why}. The way to it: {', '.join(map(str, passed))}.")
+
+
+def _conclusion(address: Address | None) -> str:
+    return f"The client is {address}" if address else "The client has no address"
+
+
+def _neighbourhood(address: Address | None) -> str:
+    """Return the network that an address is in: enough to tell whose proxy it is, and nobody's own address."""
+    kept = 24 if isinstance(address, IPv4Address) else 48
+    return str(ip_network(f"{address}/{kept}", strict=False))
+
+
+# -- Reading -----------------------------------------------------------------------------------------------------------
+
+UNIX = "unix:"
+"""How nginx names a peer over a Unix socket; others leave its address empty."""
+
+# An address with or without a port, which may be hidden as an identifier is: RFC 7239, section 6.
+_NODE = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<ipv4>[0-9.]+))(?::(?:[0-9]{1,5}|_[\w.-]+))?", re.ASCII)
+
+
+def _address(node: str) -> Address | None:
+    """Return the address of a node, None for what has none: garbage, `unknown`, or an identifier such as `_hidden`."""
+    if found := _NODE.fullmatch(node):
+        node = found["ipv6"] or found["ipv4"]
+    try:
+        address = ip_address(node)
+    except ValueError:
+        return None
+    if isinstance(address, IPv4Address):
+        return address
+    return address.ipv4_mapped or IPv6Address(int(address))
+
+
+def _hop(node: str, trusted: Sequence[str]) -> Hop:
+    if node.startswith(UNIX):
+        return Hop(node, None, "unix" if "unix" in trusted else None)
+    address = _address(node)
+    return Hop(node, address, _trusted_as(address, trusted) if address else None)
+
+
+def _trusted_as(address: Address, trusted: Sequence[str]) -> str | None:
+    for entry in trusted:
+        if any(address in network for network in proxy_networks(entry)):
+            return entry
+    return None
+
+
+def _x_forwarded_for(header: str) -> Iterator[str]:
+    """Yield the nodes of X-Forwarded-For, the nearest first. Several lines of it come as one, with commas."""
+    return (node for entry in reversed(header.split(",")) if (node := entry.strip()))
+
+
+# RFC 7239, section 4, and what many send: blanks around semicolons, and ports and IPv6 without quotes.
+# Each repetition is possessive, so that no header takes long to refuse.
+_TOKEN = r"[\w!#$%&'*+.^`|~-]++"
+_VALUE = r"""(?:[\w!#$%&'*+.^`|~:\[\]-]++|"(?:[^"\\]|\\.)*+")"""
+_PAIR = re.compile(rf"({_TOKEN})=({_VALUE})", re.ASCII)
+_ELEMENT = re.compile(rf"[ \t]*+(?:{_TOKEN}={_VALUE})?+(?:[ \t]*+;[ \t]*+(?:{_TOKEN}={_VALUE})?+)*+[ \t]*+", re.ASCII)
+
+
+def _forwarded(header: str) -> Iterator[str]:
+    """Yield the nodes of Forwarded, the nearest first; for an element without just one node, what is no address.
+
+    It is read from the right, too: no quote that a client left open at the left then reaches what a proxy added.
+    """
+    end = len(header)
+    while end > 0:
+        start = _start_of_element(header, end)
+        if start is None:
+            yield "a malformed element"
+            return
+        nodes = [value for name, value in _PAIR.findall(header, start, end) if name.lower() == "for"]
+        if len(nodes) == 1:
+            yield _unquoted(nodes[0])
+        elif element := header[start:end].strip():
+            yield element
+        end = start - 1
+
+
+def _start_of_element(header: str, end: int) -> int | None:
+    """Return where the shortest element begins that ends at `end`, None where no element does."""
+    start = end + 1
+    while start > 0:
+        start = header.rfind(",", 0, start - 1) + 1
+        if _ELEMENT.fullmatch(header, start, end):
+            return start
+    return None
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+_HEADERS = {"X-Forwarded-For": ("HTTP_X_FORWARDED_FOR", _x_forwarded_for), "Forwarded": ("HTTP_FORWARDED", _forwarded)}

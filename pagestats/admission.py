@@ -1,0 +1,82 @@
+"""What may be recorded and shown, whichever door it comes by: which paths, and whose requests."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from crawlerdetect import CrawlerDetect
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import Resolver404, ResolverMatch, get_script_prefix, resolve
+from django.utils import translation
+
+from pagestats.conf import conf
+
+LONGEST_USER_AGENT = 300
+"""Characters in which a bot has to say that it is one: the time to look for it grows with their square."""
+
+
+def is_client_path(path: str) -> bool:
+    """Tell whether the site says that a path is a page of it, though no URL pattern may resolve it."""
+    return any(re.fullmatch(pattern, path) for pattern in conf.CLIENT_PATHS)
+
+
+def is_excluded(path: str, match: ResolverMatch | None) -> bool:
+    """Tell whether the site says that nothing is recorded of a path, which the match says the namespaces of."""
+    places = tuple(conf.EXCLUDE)
+    if path.startswith(tuple(place for place in places if place.startswith("/"))):
+        return True
+    if match is None:
+        return False
+    namespaces = {place.removesuffix(":") for place in places if place.endswith(":")}
+    return not namespaces.isdisjoint([*match.namespaces, *match.app_names])
+
+
+def page_at(path: str) -> ResolverMatch | None:
+    """Return what the URL patterns of the site make of a whole path, in the language that the path is in, or None."""
+    prefix = get_script_prefix()
+    if not path.startswith(prefix):
+        return None
+    path = f"/{path.removeprefix(prefix)}"
+    # `i18n_patterns` match in the active language alone, which is that of the request, not of the page.
+    language = translation.get_language_from_path(path) if settings.USE_I18N else None
+    with translation.override(language or settings.LANGUAGE_CODE):
+        try:
+            return resolve(path)
+        except Resolver404:
+            return None
+
+
+def why_nobody(request: HttpRequest) -> str:
+    """Return the reason why, by its headers, nobody reads what a request asks for: a bot, or asked ahead; else ""."""
+    if is_bot(request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]):
+        return "bot"
+    return "prefetch" if is_speculative(request) else ""
+
+
+def why_staff(request: HttpRequest) -> str:
+    """Return the reason why the site leaves out who is logged in, else "". It may read the session."""
+    return "staff" if conf.EXCLUDE_STAFF and is_staff(request) else ""
+
+
+def is_speculative(request: HttpRequest) -> bool:
+    """Tell whether a browser asked ahead, for a page that its reader may never open."""
+    return any(
+        speculation in request.headers.get(header, "").lower()
+        for header in ("Sec-Purpose", "Purpose", "X-Moz")
+        for speculation in ("prefetch", "prerender", "preview")
+    )
+
+
+def is_staff(request: HttpRequest) -> bool:
+    """Tell whether a member of the staff is logged in. Without a session cookie nobody is, and no session is read."""
+    if settings.SESSION_COOKIE_NAME not in request.COOKIES:
+        return False
+    return bool(getattr(getattr(request, "user", None), "is_staff", False))
+
+
+@lru_cache(maxsize=1024)
+def is_bot(user_agent: str) -> bool:
+    """Tell whether a user agent is a bot's, by its own word; none at all is one."""
+    return not user_agent.strip() or bool(CrawlerDetect(user_agent=user_agent).isCrawler())

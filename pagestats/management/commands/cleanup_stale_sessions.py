@@ -1,0 +1,21 @@
+"""Delete active sessions that have left, for sites where cron does what a cluster would."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from pagestats.retention import clean_up
+
+
+class Command(BaseCommand):
+    """manage.py cleanup_stale_sessions."""
+
+    help = (
+        "Deletes the active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and says how many. "
+        "For cron, every five minutes; a django-q2 cluster does it by itself."
+    )
+
+    def handle(self, **options: Any) -> None:
+        """Delete."""
+        deleted = clean_up()
+        self.stdout.write(f"Deleted {deleted:,} stale {'session' if deleted == 1 else 'sessions'}")

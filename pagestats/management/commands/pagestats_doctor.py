@@ -1,0 +1,87 @@
+"""Tell in one screen what a question about the figures needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from pagestats import addresses, identity, schedules, stats
+from pagestats.conf import conf
+from pagestats.models import Salt
+from pagestats.rollups import backfill_status
+from pagestats.tasks import NoCluster
+
+
+class Command(BaseCommand):
+    """manage.py pagestats_doctor."""
+
+    help = (
+        "Tells how visitors are told apart, in which zone days are reckoned, whose address a request has and why, what "
+        "is pending, what is scheduled, and what became of the hits of the last days."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options: a request to look at, as your server sees it."""
+        parser.add_argument(
+            "--remote-addr", default="127.0.0.1", metavar="ADDRESS", help="Who connects (default: 127.0.0.1)."
+        )
+        parser.add_argument("--x-forwarded-for", default="", metavar="HEADER", help="What that sends along.")
+        parser.add_argument("--forwarded", default="", metavar="HEADER", help="What that sends along (RFC 7239).")
+
+    def handle(self, **options: Any) -> None:
+        """Print a section for each of these."""
+        meta = {
+            "REMOTE_ADDR": options["remote_addr"],
+            "HTTP_X_FORWARDED_FOR": options["x_forwarded_for"],
+            "HTTP_FORWARDED": options["forwarded"],
+        }
+        sections = {
+            "recording": _recording(),
+            "client address": [addresses.explain(meta)],
+            "salts": _salts(),
+            "page views": backfill_status().describe(timezone.now()).splitlines(),
+            "schedules": _schedules(),
+            "hits of the last seven days (approximate)": _tallies(),
+        }
+        for title, lines in sections.items():
+            self.stdout.write(self.style.MIGRATE_HEADING(title))
+            for line in lines:
+                self.stdout.write(f"  {line}")
+
+
+def _recording() -> Iterator[str]:
+    yield f"recording is {'on' if conf.ENABLED else 'off: PAGESTATS_ENABLED is False'}"
+    yield f"identity: {conf.IDENTITY}; an id lives {LIFETIMES[identity.lifetime()]}"
+    yield f"reporting zone: {stats.health().zone}"
+    yield f"trusted proxies: {', '.join(conf.TRUSTED_PROXIES) or 'none'}"
+
+
+LIFETIMES = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}
+
+
+def _salts() -> Iterator[str]:
+    days = [str(day) for day in Salt.objects.order_by("day").values_list("day", flat=True)]
+    yield f"of {', '.join(days)}" if days else "none: no anonymous id was ever made"
+
+
+def _schedules() -> Iterator[str]:
+    try:
+        for standing in schedules.standings():
+            yield standing.describe()
+    except NoCluster as error:
+        yield str(error)
+    if run := stats.health().last_cleanup:
+        yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, {run.processed:,} sessions that had left"
+    else:
+        yield "no clean-up has run yet"
+
+
+def _tallies() -> Iterator[str]:
+    tallied = stats.health().tallied
+    for row in tallied:
+        yield f"{row.last_days:>12,}  {row.outcome}{f' ({row.reason})' if row.reason else ''}"
+    if not tallied:
+        yield "none: nothing was served through the middleware, or it is not in MIDDLEWARE"

@@ -1,0 +1,170 @@
+"""What the cluster of django-q2 calls: the clean-up, and a backfill as a chain of short tasks.
+
+A chain is one `Run`. Each of its tasks is called with the number of its link, folds for a while, counts the link on and
+enqueues the next one. A task whose link is not that of the run was delivered twice or comes too late, and does nothing.
+So a link may be enqueued again whenever the chain seems dead, and at most one next link comes of all that are at work.
+
+django-q2 is imported where it is used: a site need not have it among its apps, and its models can't be imported then.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.apps import apps
+from django.db import DatabaseError, router, transaction
+
+from pagestats import retention, rollups, sql
+from pagestats.hits import instant
+from pagestats.models import PageView, Run
+
+BUDGET = timedelta(seconds=5)
+"""How long a task of a chain goes on with the next chunk."""
+
+UNSAVED = {"save": False}
+"""Options of our tasks: successes are not listed, where they would push out those of the site. Failures always are."""
+
+
+class NoCluster(Exception):
+    """No cluster can be asked. Its text gives the fact and what to do."""
+
+
+class BackfillUnderWay(Exception):
+    """A backfill is running that showed progress within the last minute."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"A backfill is under way already: {run.processed:,} of {run.result['total']:,} page views.")
+
+
+def clean_up() -> int:
+    """Delete the stale sessions and restart a backfill that died. Return how many sessions."""
+    deleted = retention.clean_up()
+    restart_backfill()
+    return deleted
+
+
+def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
+    """Have the cluster fold all pending page views in; return the run, or None when nothing is pending.
+
+    A backfill that died is carried on, with the batch size that it has.
+
+    Raises `NoCluster` when there is none to ask, `BackfillUnderWay`, and `ValueError` for a batch size out of range.
+    """
+    require_queue()
+    rollups.backfill(batch_size=batch_size)
+    runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=rollups.BACKFILL, status=Run.Status.RUNNING)
+    if alive := runs.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).order_by("-updated").first():
+        raise BackfillUnderWay(alive)
+    if not (run := restart_backfill()) and (run := rollups.begin_backfill(link=0, batch_size=batch_size)):
+        _enqueue(run.pk, 0, using=runs.db)
+    return run
+
+
+def restart_backfill(*, at: datetime | None = None) -> Run | None:
+    """Enqueue the backfill again that shows no progress for a minute, if any, and return its run.
+
+    None is restarted while another one is alive or when nothing is pending. All other dead ones become "stopped". It
+    does not matter whether the dead one was a chain, or a command that was killed.
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    now = instant(at)
+    using = router.db_for_write(PageView)
+    running = Run.objects.using(using).filter(kind=rollups.BACKFILL, status=Run.Status.RUNNING)
+    silent = running.filter(updated__lt=now - rollups.SILENCE_OF_THE_DEAD)
+    dead = list(silent.order_by("-started", "-pk"))
+    if not dead:
+        return None
+    is_wanted = running.count() == len(dead) and PageView.objects.using(using).pending().exists()
+    run = dead.pop(0) if is_wanted else None
+    silent.filter(pk__in=[other.pk for other in dead]).update(status=Run.Status.STOPPED, finished=now)
+    # Of two that find it dead at the same time, one finds it silent here.
+    if run is None or not silent.filter(pk=run.pk).update(updated=now):
+        return None
+    _enqueue(run.pk, _link(run), using=using)
+    return run
+
+
+def backfill(run_id: int, link: int) -> int:
+    """Fold pending page views in for BUDGET, then have the cluster call the next link; return how many so far.
+
+    It is finished when nothing is pending. A call that was delivered twice, or of a run that is over, does nothing.
+    """
+    using = router.db_for_write(PageView)
+    run = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING).first()
+    if run is None or _link(run) != link:
+        return 0
+    processed = run.processed
+    until = time.monotonic() + BUDGET.total_seconds()
+    with closing(rollups.backfill(batch_size=run.result.get("batch_size"), run=run)) as chunks:
+        for progress in chunks:
+            processed = progress.processed
+            if time.monotonic() >= until:
+                sql.transact(partial(_hand_on, run_id, link, using=using), using=using)
+                break
+    return processed
+
+
+def require_django_q() -> None:
+    """Raise `NoCluster` unless django-q2 is among the apps of the site."""
+    if not apps.is_installed("django_q"):
+        raise NoCluster(
+            '"django_q" is not in INSTALLED_APPS, so there is no cluster and nothing can be scheduled. Add it, run'
+            " manage.py migrate and start manage.py qcluster; or do without: cron can call manage.py"
+            " cleanup_stale_sessions, and manage.py backfill_aggregates folds where it is called."
+        )
+
+
+def require_queue() -> None:
+    """Raise `NoCluster` unless tasks can be put into the queue. Whether a cluster takes them out can't be seen."""
+    require_django_q()
+    from django_q.brokers import get_broker
+
+    unreachable: tuple[type[Exception], ...] = (ImportError, OSError, DatabaseError)
+    try:
+        from redis import RedisError
+    except ImportError:
+        pass  # then it is another broker that can't be reached, or this is what is missing
+    else:
+        unreachable = (*unreachable, RedisError)
+    try:
+        get_broker().queue_size()
+    except unreachable as error:
+        raise NoCluster(
+            f"The queue of django-q2 can't be reached: {error}. Without a broker in Q_CLUSTER it is Redis on this"
+            ' machine; Q_CLUSTER = {"orm": "default", …} keeps it in the database, after manage.py migrate.'
+        ) from error
+
+
+def _link(run: Run) -> int:
+    link: int = run.result.get("link", 0)
+    return link
+
+
+def _hand_on(run_id: int, link: int, *, using: str) -> None:
+    """Count the link of a run on, and enqueue the next one when that is committed. Only the first to come does."""
+    runs = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING)
+    runs.update(updated=instant(None))  # the lock: a write, as the first statement
+    for run in sql.current(runs):
+        if _link(run) == link:
+            run.result["link"] = link + 1
+            run.save(using=using, update_fields=["result"])
+            _enqueue(run_id, link + 1, using=using)
+
+
+def _enqueue(run_id: int, link: int, *, using: str) -> None:
+    """Put a link into the queue when the transaction commits that says it is due."""
+    from django_q.tasks import async_task
+
+    def enqueue() -> None:
+        # The queue may be a table in a SQLite file that others write to.
+        sql.retrying(
+            lambda: async_task("pagestats.tasks.backfill", run_id, link, q_options={**UNSAVED, "group": "pagestats"}),
+            using=using,
+        )
+
+    transaction.on_commit(enqueue, using=using)

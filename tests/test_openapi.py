@@ -1,0 +1,156 @@
+"""What the API says of itself: drf-spectacular writes it down, schemathesis takes it at its word."""
+
+import os
+import subprocess
+import sys
+import warnings
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.http import JsonResponse
+from django.test import Client
+from django.urls import include, path
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
+from pytest_django.live_server_helper import LiveServer
+
+from pagestats import api, openapi
+from pagestats.hits import instant
+from pagestats.identity import day_salts
+from pagestats.models import PageView
+from pagestats.recording import record_page_view
+from tests.factories import a_hit
+from tests.test_identity import CHROME
+
+urlpatterns = [
+    path("api/", include("pagestats.urls")),
+    path("schema", lambda request: JsonResponse(described())),
+]
+pytestmark = pytest.mark.urls(__name__)
+
+
+@pytest.fixture(autouse=True)
+def the_site(settings):
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.startswith("pagestats.")]
+    settings.PAGESTATS_CLIENT_PATHS = [r"/[\s\S]*"]
+    settings.PAGESTATS_THROTTLE = settings.PAGESTATS_THROTTLE_NEW_PATHS = "100000/s"
+    for clear in (cache.clear, day_salts.clear):
+        clear()
+    yield
+    for clear in (cache.clear, day_salts.clear):
+        clear()
+
+
+def described():
+    GENERATOR_STATS.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        described = SchemaGenerator(patterns=urlpatterns[:1]).get_schema(request=None, public=True)
+    assert not GENERATOR_STATS, GENERATOR_STATS.emit_summary()
+    validate_schema(described)
+    return described
+
+
+def test_each_operation_is_described_without_a_warning():
+    operations = {
+        (method, path_): operation
+        for path_, methods in described()["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert {key: operation["operationId"] for key, operation in operations.items()} == {
+        ("get", "/api/stats/"): "stats_retrieve",
+        ("post", "/api/stats/page-views/"): "stats_record_page_view",
+        ("post", "/api/stats/heartbeats/"): "stats_record_heartbeat",
+    }
+    for operation in operations.values():
+        assert operation["summary"]
+        assert operation["description"]
+        assert all(response["description"] for response in operation["responses"].values())
+
+
+def test_each_status_that_a_test_of_the_api_knows_is_described():
+    operations = described()["paths"]
+    assert set(operations["/api/stats/"]["get"]["responses"]) == {"200", "400", "401", "403", "429", "503"}
+    sent = {"204", "400", "403", "404", "411", "413", "415", "429", "503"}
+    for name in ("page-views", "heartbeats"):
+        assert set(operations[f"/api/stats/{name}/"]["post"]["responses"]) == sent
+    refusals = [
+        api.InvalidBody,
+        api.UnknownPath,
+        api.LengthRequired,
+        api.TooLarge,
+        api.UnsupportedMedia,
+        api.Unavailable,
+    ]
+    assert {HTTPStatus(refusal.status_code) for refusal in refusals} <= openapi.SENDING.keys()
+
+
+@pytest.mark.parametrize(("identity", "fields"), [("anonymous", {"path"}), ("client", {"path", "session_id"})])
+def test_a_session_id_is_described_where_it_is_taken(settings, identity, fields):
+    settings.PAGESTATS_IDENTITY = identity
+    body = described()["paths"]["/api/stats/heartbeats/"]["post"]["requestBody"]
+    assert body["required"]
+    assert set(body["content"]) == {"application/json", "text/plain"}
+    for content in body["content"].values():
+        assert set(content["schema"]["properties"]) == set(content["schema"]["required"]) == fields
+
+
+@pytest.mark.parametrize(("public", "security"), [(False, [{"cookieAuth": []}]), (True, [{"cookieAuth": []}, {}])])
+def test_a_login_is_described_where_it_is_needed(settings, public, security):
+    settings.PAGESTATS_PUBLIC = public
+    operations = described()["paths"]
+    assert operations["/api/stats/"]["get"]["security"] == security
+    assert "security" not in operations["/api/stats/heartbeats/"]["post"]
+
+
+HOOKS = """
+import json
+import schemathesis
+
+@schemathesis.serializer("text/plain")
+def as_text(context, value):
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+"""
+
+
+@pytest.fixture
+def a_server(settings, transactional_db):
+    """The site over HTTP. Its handler is made now, of the settings of this test."""
+    server = LiveServer("127.0.0.1")
+    yield server
+    server.stop()
+
+
+def take_at_its_word(server, tmp_path, *, examples):
+    """Let schemathesis try what the description says, with a login for the reading and as a page of the site."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("reader"))
+    record_page_view(a_hit(at=instant(None)))
+    (tmp_path / "hooks.py").write_text(HOOKS)
+    (tmp_path / "schemathesis.toml").write_text(
+        f'[auth.openapi.cookieAuth]\napi_key = "{client.cookies["sessionid"].value}"\n'
+    )
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/schema", "--checks", "all"]
+    command += ["--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", "1", "--no-color"]
+    command += ["--header", f"User-Agent: {CHROME}", "--header", "Sec-Fetch-Site: same-origin"]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert PageView.objects.count() > 5
+    print(done.stdout)
+
+
+def test_schemathesis_finds_nothing(a_server, settings, tmp_path):
+    settings.PAGESTATS_IDENTITY = "client"
+    take_at_its_word(a_server, tmp_path, examples=25)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("identity", ["anonymous", "client"])
+def test_schemathesis_finds_nothing_in_a_long_search(a_server, settings, tmp_path, identity):
+    settings.PAGESTATS_IDENTITY = identity
+    take_at_its_word(a_server, tmp_path, examples=300)
