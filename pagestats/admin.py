@@ -37,11 +37,16 @@ OUTCOMES = {
     tallies.FAILED: gettext_lazy("Failed"),
 }
 REASONS = {
+    "bad_host": gettext_lazy("Host that is none of the site’s"),
+    "bad_session_id": gettext_lazy("Session id that is none"),
     "bot": gettext_lazy("Robot"),
+    "cross_origin": gettext_lazy("Sent from another site"),
     "excluded": gettext_lazy("Excluded by PAGESTATS_EXCLUDE"),
     "fragment": gettext_lazy("Part of a page, asked for by a script or a frame"),
+    "invalid_body": gettext_lazy("Sent to the API in another shape"),
     "invalid_path": gettext_lazy("Path that no database can keep"),
     "method": gettext_lazy("Not a GET request"),
+    "new_paths": gettext_lazy("Too many new paths"),
     "no_address": gettext_lazy("No address of the client"),
     "no_document": gettext_lazy("Not a page: an image, a download, data"),
     "no_session_id": gettext_lazy("No session id from the browser"),
@@ -49,6 +54,9 @@ REASONS = {
     "prefetch": gettext_lazy("Prefetched, perhaps never seen"),
     "staff": gettext_lazy("Staff"),
     "status": gettext_lazy("Redirect or error"),
+    "throttled": gettext_lazy("Sent to the API too often"),
+    "too_large": gettext_lazy("Sent to the API, and too large"),
+    "unknown_path": gettext_lazy("Path that the site does not have"),
 }
 
 

@@ -159,7 +159,7 @@ def _match(path: str) -> ResolverMatch | None:
         path = f"/{path.removeprefix(prefix)}"
     # `i18n_patterns` match in the active language alone, which is that of who reads, not of the page.
     language = translation.get_language_from_path(path) if settings.USE_I18N else None
-    with translation.override(language or settings.LANGUAGE_CODE):
+    with translation.override(translation.get_language()):
         try:
             return resolve(path, urlconf=settings.ROOT_URLCONF)
         except Resolver404:

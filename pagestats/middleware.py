@@ -25,7 +25,7 @@ class PageViewMiddleware:
     """Record the pages that people read: for each a page view, or a repeat, and a heartbeat.
 
     First in MIDDLEWARE it sees what the others answer from a cache, too. It never creates or saves a session and adds
-    no header. A failure to record is logged with the path and tallied, and the response is served all the same.
+    no Vary. A failure to record is logged with the path and tallied, and the response is served all the same.
     """
 
     sync_capable = True
@@ -91,9 +91,10 @@ def record(request: HttpRequest, response: HttpResponseBase) -> str:
         hit = Hit(path=request.path, session_id=visitor.session_id, at=at)
     except InvalidHit:
         return "invalid_path"
+    if not visitor.remember(response):
+        return "shared_response"  # a new id that no later request would come back with: each page, a new visitor
     view = record_page_view(hit)
     record_heartbeat(hit)
-    visitor.remember(response)
     tally(REPEAT if view is None else RECORDED)
     return ""
 

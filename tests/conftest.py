@@ -18,6 +18,23 @@ hypothesis.settings.load_profile("pagestats")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 
+# What is said of no database, or brings a SQLite file of its own, is tested once, with the suite on SQLite.
+ABOUT_NO_DATABASE = {
+    f"test_{room}.py"
+    for room in (
+        "addresses",
+        "admin_browser",
+        "browser",
+        "checks",
+        "demo",
+        "docs",
+        "floors",
+        "hits",
+        "openapi",
+        "packaging",
+    )
+}
+
 allowed_skips_key = pytest.StashKey[set[str]]()
 database_key = pytest.StashKey[str]()
 
@@ -72,6 +89,13 @@ def no_tallies_of_another_test() -> Iterator[None]:
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("PAGESTATS_FORBID_SKIPS") == "1":
         config.stash[allowed_skips_key] = allowed_skips()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("PAGESTATS_TEST_DB", "sqlite") != "sqlite":
+        once = [item for item in items if item.path.name in ABOUT_NO_DATABASE]
+        config.hook.pytest_deselected(items=once)
+        items[:] = [item for item in items if item.path.name not in ABOUT_NO_DATABASE]
 
 
 def allowed_skips() -> set[str]:

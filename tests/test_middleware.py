@@ -210,3 +210,16 @@ def test_a_page_is_recorded_without_a_cookie_a_session_or_a_header():
     assert response.cookies == {}
     assert set(response.headers) == {"Content-Type"}
     assert not hasattr(request, "session")
+
+
+@pytest.mark.django_db
+def test_with_cookies_a_page_that_a_shared_cache_may_keep_counts_only_who_is_known(settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    serve(a_request(), HttpResponse(headers={"Cache-Control": "public"}))
+    assert tallies.counts() == {("not_stored", "shared_response"): 1}
+    first = serve(a_request(), HttpResponse())
+    known = a_request("/b")
+    known.COOKIES["pagestats"] = first.cookies["pagestats"].value
+    serve(known, HttpResponse(headers={"Cache-Control": "public"}))
+    assert list(PageView.objects.order_by("pk").values_list("path", flat=True)) == ["/a", "/b"]
+    assert PageView.objects.values("session_id").distinct().count() == 1
