@@ -26,8 +26,6 @@ MOST_PAGES = 250
 UNANSWERABLE = (ValueError, TypeError, ValidationError, ArithmeticError)
 """What a field raises that cannot be compared with a value, which comes out of a path that anybody may ask for."""
 
-LARGEST_INTEGER = 2**63 - 1
-
 
 class Titled(NamedTuple):
     """What a page is called, and of what type it is."""
@@ -159,7 +157,7 @@ def _match(path: str) -> ResolverMatch | None:
         path = f"/{path.removeprefix(prefix)}"
     # `i18n_patterns` match in the active language alone, which is that of who reads, not of the page.
     language = translation.get_language_from_path(path) if settings.USE_I18N else None
-    with translation.override(translation.get_language()):
+    with translation.override(language or settings.LANGUAGE_CODE):
         try:
             return resolve(path, urlconf=settings.ROOT_URLCONF)
         except Resolver404:
@@ -167,10 +165,8 @@ def _match(path: str) -> ResolverMatch | None:
 
 
 def _is_comparable(value: object) -> bool:
-    """Tell whether every database takes a value: no NUL, no lone surrogate, no integer of more than 64 bits."""
-    if isinstance(value, str):
-        return "\x00" not in value and not re.search("[\ud800-\udfff]", value)
-    return not isinstance(value, int) or abs(value) <= LARGEST_INTEGER
+    """Tell whether every database takes a value: a text has no NUL and no lone surrogate."""
+    return not isinstance(value, str) or not re.search("[\x00\ud800-\udfff]", value)
 
 
 def _batches(paths: list[str], size: int) -> Iterator[list[str]]:

@@ -213,7 +213,7 @@ def test_a_long_chain_outlives_its_workers_and_its_cluster(
     """With links of five seconds, the scheduler's own pace and a clean-up each minute; nothing is set back by hand."""
     began = time.monotonic()
     site = Site(broker, tmp_path, PAGESTATS_TEST_BATCH_SIZE="50")
-    rows = 60_000
+    rows = 15_000
     pend(rows)
     schedules.make()
     Schedule.objects.update(minutes=1)

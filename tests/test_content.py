@@ -413,6 +413,9 @@ HOSTILE = [
         {"url_name": "strange", "arguments": {"value": "slug"}},
         {"url_name": "strange", "arguments": {"value": "pk"}},
         {"url_name": "strange", "arguments": {"value": "pk__in"}},
+        {"url_name": "strange", "arguments": {"value": "created__month"}},
+        {"url_name": "strange", "arguments": {"value": "created__gt"}},
+        {"slug": "created__month"},
     ],
     ids=str,
 )
