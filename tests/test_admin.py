@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 from django.contrib.admin import AdminSite
+from django.contrib.admin import site as default_site
 from django.contrib.auth.models import Permission, User
 from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone, translation
@@ -403,7 +404,7 @@ def test_numbers_and_dates_are_written_as_the_language_does(admin_client, figure
 
 other_site = AdminSite(name="other")
 other_site.register(Stats, StatsAdmin)
-urlpatterns = [path("elsewhere/", other_site.urls)]
+urlpatterns = [path("admin/", default_site.urls), path("elsewhere/", other_site.urls)]
 
 
 @pytest.mark.django_db

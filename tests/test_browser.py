@@ -82,24 +82,40 @@ def written_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def site(written_database: Path, tmp_path: Path) -> Iterator[Site]:
-    """The example site under gunicorn with a database of its own; its log must be free of errors at the end."""
+def site(request: pytest.FixtureRequest, written_database: Path, tmp_path: Path) -> Iterator[Site]:
+    """The example site under a server, with a database of its own; its log must be free of errors at the end."""
     database = tmp_path / "example.sqlite3"
     shutil.copy(written_database, database)
-    with served(database, tmp_path / "gunicorn.log") as site:
+    with served(database, tmp_path / "server.log", getattr(request, "param", gunicorn)) as site:
         yield site
     log = site.log.read_text()
     assert not re.search(r"Traceback|ERROR|not recorded", log), log
 
 
+def gunicorn(socket_number: int, folder: Path) -> list[str]:
+    command = [
+        "gunicorn",
+        "example_project.wsgi",
+        "--bind",
+        f"fd://{socket_number}",
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+    ]
+    return [*command, "--worker-tmp-dir", str(folder), "--no-control-socket"]
+
+
+def uvicorn(socket_number: int, folder: Path) -> list[str]:
+    return ["uvicorn", "example_project.asgi:application", "--fd", str(socket_number), "--lifespan", "off"]
+
+
 @contextmanager
-def served(database: Path, log: Path) -> Iterator[Site]:
+def served(database: Path, log: Path, server: Callable[[int, Path], list[str]] = gunicorn) -> Iterator[Site]:
     # The socket is opened here and inherited, so that no other process can take the port in between.
     with socket.create_server(("127.0.0.1", 0)) as listening, log.open("wb") as output:
-        command = [sys.executable, "-m", "gunicorn", "example_project.wsgi", "--bind", f"fd://{listening.fileno()}"]
-        command += ["--workers", "2", "--threads", "4", "--worker-tmp-dir", str(log.parent), "--no-control-socket"]
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *server(listening.fileno(), log.parent)],
             cwd=ROOT,
             env=environment(database),
             stdout=output,
@@ -126,7 +142,7 @@ def wait_until_served(site: Site, process: "subprocess.Popen[bytes]") -> None:
         else:
             assert status == 200, f"The style sheet is answered {status}."
             return
-    pytest.fail(f"gunicorn does not serve the example site:\n{site.log.read_text()}")
+    pytest.fail(f"The server does not serve the example site:\n{site.log.read_text()}")
 
 
 def environment(database: Path) -> dict[str, str]:
@@ -204,6 +220,37 @@ def test_the_stats_page_shows_the_visits_of_a_browser_without_javascript(visitor
         ("About", "page", "/about", "1"),
         ("The first post", "blog", "/first", "1"),
     ]
+
+
+@pytest.mark.parametrize("site", [gunicorn, uvicorn], ids=["gunicorn", "uvicorn"], indirect=True)
+def test_the_stats_page_the_admin_and_the_api_agree_under_any_server(visitor: MakeVisitor) -> None:
+    one, other = visitor().new_page(), visitor(user_agent=FIREFOX).new_page()
+    read(one, "/", "/first", "/first", "/about")
+    read(other, "/first", "/stats/", "/stats/")
+    public = figures(other)
+    pages = [(title, kind, path, views) for title, kind, path, views in table(other, "Pages by views")]
+
+    editor = visitor().new_page()
+    editor.goto("/admin/login/?next=/admin/pagestats/stats/")
+    editor.get_by_label("Username").fill("editor")
+    editor.get_by_label("Password").fill("editor")
+    editor.get_by_role("button", name="Log in").click()
+    shown = editor.locator("#content").inner_text()
+    answer = editor.request.get("/api/stats/").json()
+
+    assert public["Page views"] == "5"
+    assert public["Daily visitors"] == "2"
+    assert public["Active now"] == "2"
+    assert pages[0] == ("The first post", "blog", "/first", "2")
+    for label in ("Active now", "Page views", "Daily visitors"):
+        assert re.search(rf"{label}\s+{public[label]}\b", shown, re.IGNORECASE), shown
+    assert (answer["active_visitors"], answer["total_page_views"], answer["unique_visitors"]) == (2, 5, 2)
+    assert [
+        (page["title"], page["page_type"], page["path"], str(page["views"])) for page in answer["page_stats"]
+    ] == pages
+    for title, _, path, _ in pages:
+        assert title in shown
+        assert path in shown
 
 
 def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first(visitor: MakeVisitor) -> None:
