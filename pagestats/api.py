@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from http import HTTPStatus
 from ipaddress import IPv6Address
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from django.contrib.auth.models import AnonymousUser
@@ -275,7 +275,7 @@ def require_length(request: HttpRequest) -> None:
 def strict_json(body: bytes) -> Any:
     """Return the value of a JSON text in UTF-8; raise `InvalidBody` for any other, and for keys that come twice."""
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(body.decode(), object_pairs_hook=_unique)
     except RecursionError:
         raise InvalidBody("The body is not JSON that is read here: it is nested too deeply.") from None
     except ValueError as error:
@@ -287,10 +287,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError("a key comes twice")
     return values
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
 
 
 def read_beacon(value: Any) -> Beacon:

@@ -232,6 +232,13 @@ class Tally(models.Model):
 class Run(models.Model):
     """A piece of work that takes a while, and how far it came. Any process may read it."""
 
+    class Kind(models.TextChoices):
+        """What is run. Not the column's choices: a new one is to need no migration."""
+
+        BACKFILL = "backfill", _("backfill")
+        CLEANUP = "clean-up", _("clean-up")
+        SCHEDULE = "schedule", _("schedule")
+
     class Status(models.TextChoices):
         """Where a run stands."""
 

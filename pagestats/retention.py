@@ -8,8 +8,6 @@ from pagestats import sql
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Run
 
-CLEANUP = "clean-up"
-
 
 def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     """Delete the sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and return how many.
@@ -40,6 +38,6 @@ def clean_up() -> int:
         "processed": deleted,
     }
     runs = Run.objects.using(using)
-    if not sql.retrying(lambda: runs.filter(kind=CLEANUP).update(**figures), using=using):
-        runs.create(kind=CLEANUP, **figures)
+    if not sql.retrying(lambda: runs.filter(kind=Run.Kind.CLEANUP).update(**figures), using=using):
+        runs.create(kind=Run.Kind.CLEANUP, **figures)
     return deleted

@@ -28,7 +28,6 @@ from pagestats.sql import Surroundings, Viewed
 SITE = "site"
 PAGE = "page"
 
-BACKFILL = "backfill"
 LARGEST_BATCH = 10_000
 SILENCE_OF_THE_DEAD = timedelta(minutes=1)
 
@@ -239,7 +238,7 @@ def begin_backfill(**result: Any) -> Run | None:
     if not total:
         return None
     now = instant(None)
-    run = Run(kind=BACKFILL, status=Run.Status.RUNNING, started=now, updated=now)
+    run = Run(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING, started=now, updated=now)
     run.result = {"total": total, "new_visitors": 0, **result}
     run.save(using=using)
     return run
@@ -358,5 +357,5 @@ def backfill_status() -> BackfillStatus:
     """Return the status of the backfill, from whichever process."""
     return BackfillStatus(
         pending=PageView.objects.pending().count(),
-        last_run=Run.objects.filter(kind=BACKFILL).order_by("-started", "-pk").first(),
+        last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
     )

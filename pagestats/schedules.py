@@ -17,9 +17,6 @@ from pagestats.hits import instant
 from pagestats.models import Run
 from pagestats.tasks import UNSAVED, NoCluster, require_django_q
 
-SCHEDULE = "schedule"
-"""The kind of the runs that remember which schedules were made. They are not to be pruned."""
-
 State = Literal["scheduled", "changed", "removed", "not made"]
 
 
@@ -195,14 +192,14 @@ def _delete_duplicates(plan: Plan) -> None:
 
 
 def _made() -> set[str]:
-    runs = Run.objects.using(router.db_for_write(Run)).filter(kind=SCHEDULE)
+    runs = Run.objects.using(router.db_for_write(Run)).filter(kind=Run.Kind.SCHEDULE)
     return {result["name"] for result in runs.values_list("result", flat=True)}
 
 
 def _remember(plan: Plan) -> None:
     now = instant(None)
     Run.objects.using(router.db_for_write(Run)).create(
-        kind=SCHEDULE,
+        kind=Run.Kind.SCHEDULE,
         status=Run.Status.FINISHED,
         started=now,
         updated=now,

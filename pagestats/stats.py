@@ -157,7 +157,6 @@ def _pages(limit: int | None) -> tuple[list[tuple[str, int]], int]:
 
 
 HEALTH_DAYS = 7
-CLEANUP = "clean-up"
 
 
 class Tallied(NamedTuple):
@@ -198,5 +197,5 @@ def health(*, at: datetime | None = None) -> Health:
         tallied=tuple(sorted(rows, key=lambda row: (-row.last_days, row))),
         pending=backfill.pending,
         last_backfill=backfill.last_run,
-        last_cleanup=Run.objects.filter(kind=CLEANUP).order_by("-started", "-pk").first(),
+        last_cleanup=Run.objects.filter(kind=Run.Kind.CLEANUP).order_by("-started", "-pk").first(),
     )

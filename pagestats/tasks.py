@@ -55,7 +55,7 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
     """
     require_queue()
     rollups.backfill(batch_size=batch_size)
-    runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=rollups.BACKFILL, status=Run.Status.RUNNING)
+    runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
     if alive := runs.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).order_by("-updated").first():
         raise BackfillUnderWay(alive)
     if not (run := restart_backfill()) and (run := rollups.begin_backfill(link=0, batch_size=batch_size)):
@@ -74,7 +74,7 @@ def restart_backfill(*, at: datetime | None = None) -> Run | None:
     """
     now = instant(at)
     using = router.db_for_write(PageView)
-    running = Run.objects.using(using).filter(kind=rollups.BACKFILL, status=Run.Status.RUNNING)
+    running = Run.objects.using(using).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
     silent = running.filter(updated__lt=now - rollups.SILENCE_OF_THE_DEAD)
     dead = list(silent.order_by("-started", "-pk"))
     if not dead:

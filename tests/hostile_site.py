@@ -10,7 +10,6 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tests.hostile_site.Refusing",
     "DEFAULT_METADATA_CLASS": "tests.hostile_site.Refusing",
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.AcceptHeaderVersioning",
-    "DEFAULT_VERSION": "7",
     "ALLOWED_VERSIONS": ["7"],
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.PageNumberPagination",
     "DEFAULT_FILTER_BACKENDS": ["rest_framework.filters.SearchFilter"],

@@ -43,6 +43,8 @@ DATABASES_BY_NAME: dict[str, dict[str, Any]] = {
 DATABASES = {"default": DATABASES_BY_NAME[os.environ.get("PAGESTATS_TEST_DB", "sqlite")]}
 
 SECRET_KEY = "a key for tests"
+# A password that takes long to check makes no test better.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]
 
 INSTALLED_APPS = [

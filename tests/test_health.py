@@ -61,7 +61,7 @@ def test_pending_page_views_and_the_last_backfill_are_told():
 def test_the_last_clean_up_is_told():
     list(backfill())
     retention.clean_up()
-    assert health().last_cleanup == Run.objects.get(kind=retention.CLEANUP)
+    assert health().last_cleanup == Run.objects.get(kind=Run.Kind.CLEANUP)
 
 
 @pytest.mark.django_db

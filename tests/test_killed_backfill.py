@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def sessions(rows: int) -> list[str]:
-    return [f"s{number}" for number in range(max(20, rows // 100))]
+    return [f"s{number}" for number in range(max(20, rows // 20))]
 
 
 def paths(rows: int) -> list[str]:
@@ -204,7 +204,7 @@ def killed_again_and_again(
     assert_exact(rows, stored)
     assert_live_views_are_no_repeats()
     assert_the_command_said(last.output, r"Backfilled [\d,]+ page views with [\d,]+ new visitors")
-    assert Run.objects.filter(kind=rollups.BACKFILL).count() == kills + 1
+    assert Run.objects.filter(kind=Run.Kind.BACKFILL).count() == kills + 1
     assert sum(Run.objects.values_list("processed", flat=True)) == rows
     assert stored > 0
     assert inside > 0

@@ -13,9 +13,9 @@ class EntryQuerySet(models.QuerySet):
 class Entry(models.Model):
     """What a post and a page have in common: text at an address, shown once it is published."""
 
-    title = models.CharField(max_length=200)
+    title = models.CharField(max_length=500)
     # Not unique: a draft may wait at the address of the text that it will replace.
-    slug = models.SlugField(max_length=200)
+    slug = models.SlugField(max_length=500)
     published = models.BooleanField(default=False)
     body = models.TextField(blank=True)
     created = models.DateTimeField(default=timezone.now)

@@ -14,8 +14,8 @@ class Migration(migrations.Migration):
             name="Page",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("title", models.CharField(max_length=200)),
-                ("slug", models.SlugField(max_length=200)),
+                ("title", models.CharField(max_length=500)),
+                ("slug", models.SlugField(max_length=500)),
                 ("published", models.BooleanField(default=False)),
                 ("body", models.TextField(blank=True)),
                 ("created", models.DateTimeField(default=django.utils.timezone.now)),
@@ -28,8 +28,8 @@ class Migration(migrations.Migration):
             name="Post",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("title", models.CharField(max_length=200)),
-                ("slug", models.SlugField(max_length=200)),
+                ("title", models.CharField(max_length=500)),
+                ("slug", models.SlugField(max_length=500)),
                 ("published", models.BooleanField(default=False)),
                 ("body", models.TextField(blank=True)),
                 ("created", models.DateTimeField(default=django.utils.timezone.now)),
