@@ -820,7 +820,7 @@ def test_the_answer_is_json_whatever_is_accepted(accept, settings):
 
 
 ON_A_HOSTILE_SITE = """
-import json, os, sys
+import json, re, sys
 import django
 from django.conf import settings
 from tests import hostile_site
@@ -852,9 +852,7 @@ answers.append(Client().get(test_api.STATS))
 settings.PAGESTATS_THROTTLE = "1/min"
 answers.append(test_api.send(host="testserver"))
 for answer in answers:
-    body = json.loads(answer.content) if answer.content else None
-    if isinstance(body, dict) and "tracking_since" in body:
-        body["tracking_since"] = len(body["tracking_since"])
+    body = re.sub("20[0-9T:.-]{24}Z", "a time", answer.content.decode())
     headers = {name: value for name, value in answer.headers.items() if name not in {"Content-Length", "Retry-After"}}
     print(json.dumps([answer.status_code, headers, body]))
 """

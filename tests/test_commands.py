@@ -4,6 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from pagestats.models import PageView
+from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
 
 
@@ -33,3 +34,25 @@ def test_backfill_aggregates_tells_the_status_and_folds_nothing():
     assert run("backfill_aggregates", status=True) == "1 page view pending\nNo backfill has run yet"
     run("backfill_aggregates")
     assert "Last backfill: finished, started " in run("backfill_aggregates", status=True)
+
+
+@pytest.mark.django_db
+def test_the_doctor_tells_in_one_screen_what_a_question_needs():
+    raw_views([("/a", "s", T0)])
+    tally("not_stored", "bot", count=1234)
+    tallies.write()
+    told = run("pagestats_doctor", remote_addr="10.0.0.1", x_forwarded_for="6.6.6.6, 203.0.113.9")
+    for fact in (
+        "recording is on",
+        "identity: anonymous; an id lives one reporting day",
+        "reporting zone: Europe/Amsterdam",
+        "trusted proxies: loopback, private, link-local, unix",
+        "The client is 203.0.113.9: the nearest of X-Forwarded-For that is no trusted proxy.",
+        "none: no anonymous id was ever made",
+        "1 page view pending",
+        "pagestats clean-up: not made yet",
+        "no clean-up has run yet",
+        "1,234  not_stored (bot)",
+    ):
+        assert fact in told, told
+    assert len(told.splitlines()) < 25

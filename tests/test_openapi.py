@@ -107,6 +107,7 @@ def test_a_login_is_described_where_it_is_needed(settings, public, security):
     assert "security" not in operations["/api/stats/heartbeats/"]["post"]
 
 
+PATIENCE = 1200  # seconds, of a long search on a busy machine
 HOOKS = """
 import json
 import schemathesis
@@ -138,7 +139,7 @@ def take_at_its_word(server, tmp_path, *, examples):
     command += ["--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", "1", "--no-color"]
     command += ["--header", f"User-Agent: {CHROME}", "--header", "Sec-Fetch-Site: same-origin"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert PageView.objects.count() > 5
     print(done.stdout)
@@ -150,7 +151,8 @@ def test_schemathesis_finds_nothing(a_server, settings, tmp_path):
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("identity", ["anonymous", "client"])
 def test_schemathesis_finds_nothing_in_a_long_search(a_server, settings, tmp_path, identity):
     settings.PAGESTATS_IDENTITY = identity
-    take_at_its_word(a_server, tmp_path, examples=300)
+    take_at_its_word(a_server, tmp_path, examples=150)

@@ -15,7 +15,7 @@ from example_project.blog.writing import PAGES, POSTS, Text
 from pagestats.hits import Hit
 from pagestats.recording import record_heartbeat, record_page_views
 
-DAYS = 14
+DAYS = 90
 SEED = 2015
 USER = PASSWORD = "demo"
 
@@ -58,17 +58,17 @@ def _written(text: Text, today: date) -> datetime:
 
 
 def add_visits(until: datetime) -> Iterator[int]:
-    """Record the made-up visits of the fortnight before `until`; yield the views counted of each day.
+    """Record the made-up visits of the 90 days up to `until`; yield the views counted of each day.
 
     All of it is one transaction: a run that is stopped in between leaves nothing, and the next one starts afresh.
     """
     with transaction.atomic():
-        for day in fortnight(until):
+        for day in days(until):
             yield record_page_views(hit for hit in visits(day, today=until.date()) if hit.at <= until)
 
 
-def fortnight(until: datetime) -> list[date]:
-    """Return the fourteen days that end with the day of `until`."""
+def days(until: datetime) -> list[date]:
+    """Return the days that end with the day of `until`."""
     return [until.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
 
 

@@ -20,7 +20,7 @@ POSTS = (
     Text(
         slug="what-counts-as-a-page-view",
         title="What counts as a page view",
-        days_old=13,
+        days_old=84,
         body="""\
 Every counter begins with a decision that nobody sees: what is one? This site says that a page view is a page that somebody asked for and got. That leaves out more than you would think.
 
@@ -36,7 +36,7 @@ Two addresses are two pages, even when they show the same text: `/about` and `/a
     Text(
         slug="why-the-window-does-not-slide",
         title="Why the window does not slide",
-        days_old=11,
+        days_old=70,
         body="""\
 A visitor opens a page at ten o’clock and reloads it at a quarter past. The second look is a repeat, because it comes less than half an hour after the first. Now they reload it at ten thirty. Is that a repeat too?
 
@@ -52,7 +52,7 @@ Views do not always arrive in order. One that happened at ten may be stored afte
     Text(
         slug="half-past-midnight-in-kathmandu",
         title="Half past midnight in Kathmandu",
-        days_old=9,
+        days_old=55,
         body="""\
 It is half past midnight in Kathmandu, and the day is thirty minutes old. By universal time it is a quarter to seven in the evening, and it is still yesterday.
 
@@ -64,7 +64,7 @@ A day on this site is a day in the zone that the site’s own settings name. It 
     Text(
         slug="visitors-do-not-add-up",
         title="Visitors do not add up",
-        days_old=6,
+        days_old=36,
         body="""\
 Page views add up. Ten on Monday and ten on Tuesday are twenty for both days, and no calendar will change that. Visitors do not: seven on Monday and seven on Tuesday may be fourteen people, or seven, or anything between.
 
@@ -80,7 +80,7 @@ Each visitor is taken off once for every day but their first in the range. What 
     Text(
         slug="pull-the-plug",
         title="Pull the plug",
-        days_old=4,
+        days_old=20,
         body="""\
 Adding up old rows takes a while, and a while is long enough for something to happen: the machine is restarted, the process is ended, the power goes. Then the question is what the figures say in the morning.
 
@@ -92,7 +92,7 @@ Pending rows are not missing from the figures, either. A count is what has been 
     Text(
         slug="a-visitor-without-a-cookie",
         title="A visitor without a cookie",
-        days_old=2,
+        days_old=6,
         body="""\
 To count visitors you need to tell them apart. The usual way is to hand each of them a number to carry around, which is what the banner at the bottom of other sites is about.
 
@@ -120,7 +120,7 @@ PAGES = (
     Text(
         slug="about",
         title="About",
-        days_old=14,
+        days_old=90,
         body="""\
 This is the example site of django-pagestats: two models, five templates, one style sheet, and the few lines of settings that make a Django site count its own page views.
 
@@ -128,13 +128,13 @@ It is a real blog as far as it goes. You can write posts in the administration, 
 
 ## About the figures
 
-`make demo` fills the stats with a fortnight of visits so that there is something to look at. Those visits never happened: a random generator made them up, always the same way. Whatever you look at yourself is counted on top of them, and that part is true.
+`make demo` fills the stats with 90 days of visits so that there is something to look at. Those visits never happened: a random generator made them up, always the same way. Whatever you look at yourself is counted on top of them, and that part is true.
 """,
     ),
     Text(
         slug="contact",
         title="Contact",
-        days_old=14,
+        days_old=90,
         body="""\
 There is nobody to write to here: this site runs on your own machine, and you are its editor.
 
@@ -144,7 +144,7 @@ If something in it is wrong, the place to say so is the issue tracker of django-
     Text(
         slug="colophon",
         title="Colophon",
-        days_old=14,
+        days_old=90,
         published=False,
         body="""\
 Set in the fonts that your own machine likes best. This page was taken back, so the stats list what it was read before under its path.

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +17,29 @@ from tqdm import tqdm
 from example_project.blog import demo
 from pagestats.models import PageView
 
+SECONDS_TO_STOP = 20
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Run the cluster of django-q2, which cleans up who has left, beside what is done inside."""
+    process = subprocess.Popen(
+        [sys.executable, sys.argv[0], "qcluster"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
 
 class Command(BaseCommand):
-    help = "Prepare a database with an editor, posts, pages and a fortnight of made-up visits, and serve the site."
+    help = (
+        "Prepare a database with an editor, posts, pages and 90 days of made-up visits, and serve it, with a cluster."
+    )
     # The tables that a check may ask for are made by this command; `migrate` and `runserver` check for themselves.
     requires_system_checks: list[str] = []
 
@@ -33,10 +57,11 @@ class Command(BaseCommand):
             f"  Stats     http://127.0.0.1:{port}/stats/\n"
             f"  Admin     http://127.0.0.1:{port}/admin/\n"
             f"  Login     {demo.USER}, password {demo.PASSWORD}\n"
-            f"\nCtrl-C stops the server.\n"
+            f"\nCtrl-C stops the server and the cluster.\n"
         )
         self.stdout.flush()
-        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
+        with cluster():
+            call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
 
     def prepare(self, now: datetime) -> None:
         """Add what is not there yet, and say what was."""
@@ -47,6 +72,8 @@ class Command(BaseCommand):
         if PageView.objects.exists():
             self.stdout.write("The page views are there already.")
         else:
-            days = tqdm(demo.add_visits(now), total=demo.DAYS, desc="A fortnight of visits", unit="day", disable=None)
+            days = tqdm(
+                demo.add_visits(now), total=demo.DAYS, desc=f"{demo.DAYS} days of visits", unit="day", disable=None
+            )
             self.stdout.write(f"Recorded {sum(days):,} made-up page views.")
         demo.add_heartbeats(timezone.now())
