@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Count
 
 from pagestats.fields import collation
 from pagestats.models import PageTotal, PageView, ReportingZone, Visitor
@@ -292,18 +293,18 @@ def ranked_pages(*, limit: int | None, using: str) -> tuple[list[tuple[str, int]
     """
     connection = connections[using]
     quote = connection.ops.quote_name
-    # Said as the ORM says it, or the index of pending views is not found.
-    pending = "NOT rolled_up" if connection.vendor == "postgresql" else "rolled_up = 0"
+    # The ORM's own words: a partial index is found only by the condition that it was made with.
+    pending = PageView.objects.using(using).pending().order_by().values_list("path").annotate(Count("pk"))
+    pending_sql, params = pending.query.get_compiler(using).as_sql()
     sql = (
         "SELECT path, SUM(views), COUNT(*) OVER () FROM ("
-        f"SELECT path, views FROM {quote(PageTotal._meta.db_table)} WHERE views > 0"
-        f" UNION ALL SELECT path, COUNT(*) FROM {quote(PageView._meta.db_table)} WHERE {pending} GROUP BY path"
+        f"SELECT path, views FROM {quote(PageTotal._meta.db_table)} WHERE views > 0 UNION ALL {pending_sql}"
         ") counted GROUP BY path ORDER BY SUM(views) DESC, path"
     )
     if limit is not None:
         sql += f" LIMIT {max(limit, 1):d}"  # each row tells the number of pages, so that one is always read
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, params)
         rows = cursor.fetchall()
     return [(path, int(views)) for path, views, _ in rows[:limit]], rows[0][2] if rows else 0
 

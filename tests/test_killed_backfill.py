@@ -229,8 +229,10 @@ def test_a_long_backfill_that_is_killed_over_and_over_ends_exact(
 
 def backfill_all(batch_size: int, signals: Signals) -> tuple[int, int]:
     """Backfill, and return the page views and the new visitors that it says it folded in."""
-    *_, done = rollups.backfill(batch_size=batch_size)
-    return done.processed, done.new_visitors
+    processed = new_visitors = 0
+    for done in rollups.backfill(batch_size=batch_size):
+        processed, new_visitors = done.processed, done.new_visitors
+    return processed, new_visitors
 
 
 def test_two_backfills_at_once_share_the_rows(visitors: Team, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,5 +248,4 @@ def test_two_backfills_at_once_share_the_rows(visitors: Team, capsys: pytest.Cap
     assert_exact(rows, stored)
     assert_live_views_are_no_repeats()
     assert sum(processed for processed, _ in done) == rows
-    assert all(processed for processed, _ in done)
     assert 0 < sum(new_visitors for _, new_visitors in done) <= snapshot().unique_visitors
