@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 CONNECT_TIMEOUT = 5  # seconds
-AT_A_TIME = 2
 
 
 def address(name: str, *, port: str, user: str) -> dict[str, str]:
@@ -87,7 +86,7 @@ def obstacle(name: str, *, wait: float = 0) -> str:
 
 
 def run(arguments: list[str], *, required: set[str], wait: float) -> int:
-    """Run pytest on each database that can be reached, two at a time; tell which it ran on, and return an exit code.
+    """Run pytest on each database that can be reached, all at once; tell which it ran on, and return an exit code.
 
     The code is 0 when every run passed and every required database could be reached.
     """
@@ -99,7 +98,7 @@ def run(arguments: list[str], *, required: set[str], wait: float) -> int:
         else:
             reached.append(name)
     # Much of a run is waiting for its database, and each has one of its own.
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor() as pool:
         verdicts |= zip(reached, pool.map(lambda name: run_on(name, arguments), reached), strict=True)
     print("== the suite on each database")
     for name in CONNECT:

@@ -261,7 +261,7 @@ def run(*, examples: int, steps: int) -> None:
 
 @pytest.mark.django_db
 def test_any_mix_of_writers_leaves_the_raw_truth_after_each_step():
-    run(examples=45, steps=25)
+    run(examples=30, steps=25)
 
 
 @pytest.mark.prove
