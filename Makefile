@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 CHOICE := $(strip $(PYTHON) $(DJANGO))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test prove lint types build wheel-check demo clean
+.PHONY: help venv test prove bench tracker lint types build wheel-check screenshots demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,7 @@ help: ## list the targets
 	@echo "  DJANGO=          its Django, such as 'django~=5.2.0'; the newest without"
 	@echo "  REQUIRE=sqlite   test, prove: databases that must be reached, such as 'sqlite postgresql mariadb'"
 	@echo '  WAIT=0           test, prove: seconds to wait for those'
-	@echo "  ARGS=            test, prove: arguments of pytest, such as '-k window'"
+	@echo "  ARGS=            test, prove: arguments of pytest, such as '-k window'; bench: its own, see ARGS=--help"
 	@echo '  PORT=8000        demo: where it is served'
 
 # Without PYTHON and DJANGO an environment stays what it is; with others than it was made with it is made anew.
@@ -40,6 +40,8 @@ else
 endif
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group test --group lint --editable . $(if $(DJANGO),'$(DJANGO)')
+	@$(BIN)/python -m pip install --quiet --group mariadb 2> /dev/null || \
+		echo 'mysqlclient could not be built, so nothing here runs on MariaDB. On Debian it needs: build-essential pkg-config libmariadb-dev' >&2
 	$(if $(CHOICE),echo '$(CHOICE)' >,touch) $@
 
 test: venv ## run the suite on SQLite, and on PostgreSQL and MariaDB where they are reachable
@@ -47,6 +49,12 @@ test: venv ## run the suite on SQLite, and on PostgreSQL and MariaDB where they 
 
 prove: venv ## run the proofs that take more than a minute, on the same databases
 	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) -- -m prove $(ARGS)
+
+bench: venv ## measure what recording and reading cost: tables, and ratios within the run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+tracker: venv ## write the small copy of the tracker
+	$(BIN)/python -m rjsmin < pagestats/static/pagestats/tracker.js > pagestats/static/pagestats/tracker.min.js
 
 lint: venv ## look for mistakes and odd layout with ruff
 	$(BIN)/ruff check .
@@ -75,6 +83,9 @@ wheel-check: build ## install the wheel alone, and migrate a fresh site with it
 	python manage.py migrate --verbosity 0; \
 	python manage.py showmigrations pagestats; \
 	python manage.py makemigrations --check --dry-run
+
+screenshots: venv ## take the screenshots of the README, from the demo
+	$(BIN)/python -m tests.screenshots docs
 
 demo: venv ## serve the example site on 127.0.0.1:PORT
 	$(BIN)/python manage.py demo $(PORT)

@@ -33,6 +33,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+# Anybody may see the figures, at /stats/.
+PAGESTATS_PUBLIC = True
+
 PAGESTATS_CONTENT = {
     "posts": {
         "model": "blog.Post",

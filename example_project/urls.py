@@ -4,11 +4,13 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from example_project.blog import views
+from pagestats.views import PublicStatsView
 
 urlpatterns = [
     path("", views.home, name="home"),
-    path("stats/", views.stats, name="stats"),
+    path("stats/", PublicStatsView.as_view(base_template="blog/stats.html"), name="stats"),
     path("api/", include("pagestats.urls")),
+    path("hello/", include("pagestats.beacons")),
     path("admin/", admin.site.urls),
     # `<slug:slug>` would answer these two before APPEND_SLASH could.
     path("stats", RedirectView.as_view(pattern_name="stats")),

@@ -48,10 +48,19 @@ def page_at(path: str) -> ResolverMatch | None:
             return None
 
 
+OPT_OUTS = {"dnt": "HTTP_DNT", "gpc": "HTTP_SEC_GPC"}
+"""The headers with the value 1 by which a browser asks not to be tracked."""
+
+
 def why_nobody(request: HttpRequest) -> str:
-    """Return the reason why, by its headers, nobody reads what a request asks for: a bot, or asked ahead; else ""."""
-    if is_bot(request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]):
+    """Return the reason why, by its headers, nobody is counted who reads what a request asks for, else "".
+
+    It is a bot, or wants to be none of those who are counted, or asks ahead.
+    """
+    if is_bot(request.META.get("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT]):
         return "bot"
+    if any(request.META.get(OPT_OUTS[name]) == "1" for name in conf.OPT_OUTS):
+        return "opt_out"
     return "prefetch" if is_speculative(request) else ""
 
 
@@ -63,8 +72,9 @@ def why_staff(request: HttpRequest) -> str:
 def is_speculative(request: HttpRequest) -> bool:
     """Tell whether a browser asked ahead, for a page that its reader may never open."""
     return any(
-        speculation in request.headers.get(header, "").lower()
-        for header in ("Sec-Purpose", "Purpose", "X-Moz")
+        speculation in request.META[header].lower()
+        for header in ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+        if header in request.META
         for speculation in ("prefetch", "prerender", "preview")
     )
 

@@ -10,15 +10,16 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from datetime import date, datetime
 from http import HTTPStatus
 from ipaddress import IPv6Address
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, get_args
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponseBase, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.utils.crypto import salted_hmac
 from django.utils.decorators import classonlymethod
 from django.utils.encoding import repercent_broken_unicode
@@ -48,9 +49,10 @@ from pagestats.addresses import client_address
 from pagestats.admission import is_client_path, is_excluded, page_at, why_nobody, why_staff
 from pagestats.conf import conf
 from pagestats.hits import Hit, instant
-from pagestats.openapi import DEFAULT_LIMIT, MOST_LIMIT
+from pagestats.live import active_response
+from pagestats.openapi import DEFAULT_LIMIT, MOST_LIMIT, MOST_OFFSET
 from pagestats.recording import record_heartbeat, record_page_view
-from pagestats.stats import Snapshot, has_views, snapshot
+from pagestats.stats import By, Order, Refused, Snapshot, UnknownPage, has_views, report, snapshot
 from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tally
 
 logger = logging.getLogger("pagestats")
@@ -260,7 +262,25 @@ class Beacon(NamedTuple):
     """What a browser says: where it is and, where it keeps that, its session id."""
 
     path: str
-    session_id: str | None
+    session_id: str | None = None
+    rendered: int | None = None
+    """When the page was rendered, by the site's own clock, in milliseconds since 1970."""
+    elapsed: int | None = None
+    """How many milliseconds ago the browser began to ask for the page, by its own clock."""
+
+    def was_kept(self, at: datetime) -> bool:
+        """Tell whether the page was rendered before the browser asked for it: something between had kept it.
+
+        Both are durations, so the clocks need not agree. A message that was long on its way makes a fresh page look
+        kept; its view is a repeat of the one that the middleware counted. Whoever lies wins what a page view would.
+        """
+        if self.rendered is None or self.elapsed is None:
+            return False
+        return at.timestamp() * 1000 - self.rendered > self.elapsed + LONGEST_WAY
+
+
+LONGEST_WAY = 2000
+"""Milliseconds that a message may take, before its page is taken for a kept one."""
 
 
 def require_length(request: HttpRequest) -> None:
@@ -289,20 +309,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_beacon(value: Any) -> Beacon:
+def read_beacon(value: Any, *, may_have: Iterable[str] = ()) -> Beacon:
     """Return the beacon that the value of a body is; raise `InvalidBody` for one that is none."""
     takes = {"path", "session_id"} if conf.IDENTITY == "client" else {"path"}
+    numbers = set(may_have)
     if not isinstance(value, dict):
         raise InvalidBody(f"The body is {_shown(value)}, not an object.")
-    if unknown := value.keys() - takes:
+    if unknown := value.keys() - takes - numbers:
         raise InvalidBody(f"The body has {_shown(min(unknown))}, which is not taken here. Leave it out.")
     if missing := takes - value.keys():
         raise InvalidBody(f"The body has no {min(missing)}.")
     for name in sorted(takes):
         _check_text(name, value[name])
+    for name in sorted(numbers & value.keys()):
+        if not isinstance(value[name], int) or isinstance(value[name], bool) or not 0 <= value[name] < 2**53:
+            raise InvalidBody(f"{name} is {_shown(value[name])}, not a whole number of milliseconds.")
     if not value["path"].startswith("/"):
         raise InvalidBody(f"path is {_shown(value['path'])}, which does not begin with a slash.")
-    return Beacon(value["path"], value.get("session_id"))
+    return Beacon(**value)
 
 
 def _check_text(name: str, text: Any) -> None:
@@ -330,10 +354,46 @@ def decoded(path: str) -> str:
 
 def read_limit(query: Mapping[str, str]) -> int:
     """Return how long the lists may be; raise `ParseError` for what is no limit."""
-    limit = query.get("limit", f"{DEFAULT_LIMIT}")
-    if not re.fullmatch("[0-9]{1,9}", limit) or int(limit) > MOST_LIMIT:
-        raise ParseError(f"limit is {_shown(limit)}, not a whole number from 0 to {MOST_LIMIT}.")
-    return int(limit)
+    return _read_number(query, "limit", default=DEFAULT_LIMIT, most=MOST_LIMIT)
+
+
+def _read_number(query: Mapping[str, str], name: str, *, default: int, most: int) -> int:
+    number = query.get(name, f"{default}")
+    if not re.fullmatch("[0-9]{1,9}", number) or int(number) > most:
+        raise ParseError(f"{name} is {_shown(number)}, not a whole number from 0 to {most}.")
+    return int(number)
+
+
+def _read_day(query: Mapping[str, str], name: str) -> date:
+    if name not in query:
+        raise ParseError(f"{name} is missing. Give a reporting day, such as 2026-01-31.")
+    try:
+        if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", query[name]):
+            raise ValueError
+        return date.fromisoformat(query[name])
+    except ValueError:
+        raise ParseError(f"{name} is {_shown(query[name])}, not a day, such as 2026-01-31.") from None
+
+
+def _read_choice(query: Mapping[str, str], name: str, *choices: str) -> str | None:
+    if name in query and query[name] not in choices:
+        raise ParseError(f"{name} is {_shown(query[name])}. Use {' or '.join(choices)}.")
+    return query.get(name)
+
+
+def read_report(query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of `report` that a query has; raise `ParseError` for what is none."""
+    return {
+        "start": _read_day(query, "start"),
+        "end": _read_day(query, "end"),
+        "dimension": _read_choice(query, "dimension", "page"),
+        "value": query.get("value"),
+        "limit": read_limit(query),
+        "offset": _read_number(query, "offset", default=0, most=MOST_OFFSET),
+        "order": _read_choice(query, "order", *get_args(Order)) or "-views",
+        "by": _read_choice(query, "by", *get_args(By)) or "day",
+        "compare": _read_choice(query, "compare", "true", "false") == "true",
+    }
 
 
 def written(stats: Snapshot) -> dict[str, Any]:
@@ -349,7 +409,10 @@ def written(stats: Snapshot) -> dict[str, Any]:
 
 # -- The door ----------------------------------------------------------------------------------------------------------
 
-Record = Callable[[Request, Hit], None]
+Record = Callable[[Request, Hit, Beacon], None]
+
+KEPT = ("rendered", "elapsed")
+"""What the first heartbeat of a page tells of it."""
 
 OPEN: dict[str, Any] = {"authentication_classes": [], "permission_classes": [SameOrigin]}
 """The policies of what any browser may send: no login, hence no CSRF, but from a page of this site."""
@@ -384,6 +447,30 @@ class StatsViewSet(ViewSet):
         limit = read_limit(request.query_params)
         return Response(written(snapshot(limit=limit, public=not may_read_all(request.user))))
 
+    @action(detail=False, methods=["get"], url_path="active")
+    def active(self, request: Request) -> HttpResponse:
+        """Answer who is on the site now, or that it is still the same."""
+        limit = read_limit(request.query_params)
+        path = request.query_params.get("path")
+        try:
+            return active_response(request._request, public=not may_read_all(request.user), path=path, limit=limit)
+        except UnknownPage:
+            raise UnknownPath(f"{_shown(path)} is no page of this site.") from None
+        except Refused as refusal:
+            raise ParseError(str(refusal)) from refusal
+
+    @action(detail=False, methods=["get"], url_path="report")
+    def report(self, request: Request) -> Response:
+        """Answer with the figures of a range of days; without the permission, of the pages that are no secret."""
+        asked = read_report(request.query_params)
+        try:
+            told = report(**asked, public=not may_read_all(request.user))
+        except UnknownPage:
+            raise UnknownPath(f"{_shown(asked['value'])} is no page of this site.") from None
+        except Refused as refusal:
+            raise ParseError(str(refusal)) from refusal
+        return Response(told.written(lifetime=identity.lifetime()))
+
     @action(detail=False, methods=["post"], url_path="page-views", **OPEN)
     def page_views(self, request: Request) -> Response:
         """Take a page view."""
@@ -394,14 +481,16 @@ class StatsViewSet(ViewSet):
         """Take a heartbeat."""
         return self._take(request, self._heartbeat)
 
-    def _page_view(self, request: Request, hit: Hit) -> None:
+    def _page_view(self, request: Request, hit: Hit, beacon: Beacon) -> None:
         if not has_views(hit.path):
             throttle = NewPathThrottle()
             if not throttle.allow_request(request, self):
                 raise Throttled(throttle.wait(), code="new_paths")
         tally(REPEAT if record_page_view(hit) is None else RECORDED)
 
-    def _heartbeat(self, request: Request, hit: Hit) -> None:
+    def _heartbeat(self, request: Request, hit: Hit, beacon: Beacon) -> None:
+        if beacon.was_kept(hit.at):
+            self._page_view(request, hit, beacon)
         record_heartbeat(hit)
 
     def _take(self, request: Request, record: Record) -> Response:
@@ -418,7 +507,7 @@ class StatsViewSet(ViewSet):
             return reason
         at = instant(None)
         require_length(sent)
-        beacon = read_beacon(request.data)
+        beacon = read_beacon(request.data, may_have=KEPT if record == self._heartbeat else ())
         path = decoded(beacon.path)
         match = page_at(path)
         if is_excluded(path, match):
@@ -430,7 +519,7 @@ class StatsViewSet(ViewSet):
             raise InvalidBody(f"session_id is {_shown(beacon.session_id)}, not 16 to 64 letters, digits and ._~-.")
         if visitor.session_id is None:
             return visitor.reason
-        record(request, Hit(path=path, session_id=visitor.session_id, at=at))
+        record(request, Hit(path=path, session_id=visitor.session_id, at=at), beacon)
         visitor.remember(response)
         return ""
 
@@ -465,9 +554,10 @@ class StatsViewSet(ViewSet):
         return super().handle_exception(exc)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """Keep every answer out of caches: figures are of now, and a hit that a cache answers is lost."""
+        """Keep every answer out of caches, but those that ask again: figures are of now, and a hit must arrive."""
         final = super().finalize_response(request, response, *args, **kwargs)
-        final.headers["Cache-Control"] = "no-store"
+        if "ETag" not in final.headers:
+            final.headers["Cache-Control"] = "no-store"
         return final
 
     def _is_open(self) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
 from pagestats import content, identity
 from pagestats.conf import Settings, conf
+from pagestats.models import Calendar
 
 MIDDLEWARE = "pagestats.middleware.PageViewMiddleware"
 ANSWER_IN_OUR_PLACE = (
@@ -85,7 +88,8 @@ def check_identity(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
         return [
             Warning(
                 'PAGESTATS_IDENTITY is "client", but no URL takes what browsers send: no page is recorded.',
-                hint='Add path("api/", include("pagestats.urls")) to your URLconf, or use another identity.',
+                hint='Add path("hello/", include("pagestats.beacons")) to your URLconf, for the tracker, or use another'
+                " identity.",
                 id="pagestats.W004",
             )
         ]
@@ -93,12 +97,12 @@ def check_identity(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 
 
 def _takes_beacons() -> bool:
-    """Tell whether pagestats.urls is somewhere in the URLconf."""
-    try:
-        reverse("pagestats:stats-page-views")
-    except NoReverseMatch:
-        return False
-    return True
+    """Tell whether pagestats.urls or pagestats.beacons is somewhere in the URLconf."""
+    for name in ("pagestats:stats-page-views", "pagestats_beacons:views"):
+        with suppress(NoReverseMatch):
+            reverse(name)
+            return True
+    return False
 
 
 @register("pagestats")
@@ -114,4 +118,24 @@ def check_connection_pool(app_configs: Sequence[Any] | None, **kwargs: Any) -> l
         )
         for alias, database in settings.DATABASES.items()
         if "postg" in database.get("ENGINE", "") and database.get("OPTIONS", {}).get("pool")
+    ]
+
+
+@register(Tags.database)
+def check_reporting_zone(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Say when days are reckoned in another zone than the site's. Only `migrate` and `check --database` ask this."""
+    using = router.db_for_write(Calendar)
+    if using not in (databases or ()) or Calendar._meta.db_table not in connections[using].introspection.table_names():
+        return []
+    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).only("zone").first()
+    if calendar is None or calendar.zone == settings.TIME_ZONE:
+        return []
+    return [
+        Warning(
+            f"TIME_ZONE is {settings.TIME_ZONE!r}, and the reporting days of the figures are those of {calendar.zone}.",
+            hint="Run `manage.py backfill_aggregates --rebuild` to count them anew, or silence pagestats.W005.",
+            id="pagestats.W005",
+        )
     ]

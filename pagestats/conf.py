@@ -37,6 +37,7 @@ class Setting(Generic[T]):
         self.kind = kind
         self.hint = hint
         self.meaning = meaning
+        self._judged: Any = object()  # the value that was found to fit last: a page reads several settings
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"PAGESTATS_{name}"
@@ -49,9 +50,12 @@ class Setting(Generic[T]):
     def __get__(self, instance: object | None, owner: type) -> "Setting[T] | T":
         if instance is None:
             return self
-        if fault := self.fault():
-            raise ImproperlyConfigured(f"{fault} {self.hint}")
-        return self.value()
+        value = self.value()
+        if value is not self._judged:
+            if fault := self.fault():
+                raise ImproperlyConfigured(f"{fault} {self.hint}")
+            self._judged = value
+        return value
 
     def value(self) -> T:
         """Return what the site set, or the default, unjudged."""
@@ -98,6 +102,12 @@ def _are_whole_minutes(value: Any) -> bool:
     """Tell whether a value is a timedelta that a schedule of django-q2 can have."""
     minute = timedelta(minutes=1)
     return isinstance(value, timedelta) and minute <= value <= timedelta(days=1) and not value % minute
+
+
+def _are_whole_days(value: Any) -> bool:
+    """Tell whether a value is None, or a timedelta of days with which the day before stays."""
+    day = timedelta(days=1)
+    return value is None or (isinstance(value, timedelta) and value >= 2 * day and not value % day)
 
 
 def _is_content(value: Any) -> bool:
@@ -187,6 +197,14 @@ class Settings:
     HEARTBEAT_DEDUP = _duration(
         timedelta(seconds=10), "A heartbeat on the same path younger than this is skipped: nothing is written."
     )
+    ROLLUPS = Setting(
+        "immediate",
+        fits=lambda value: value in ("immediate", "deferred"),
+        kind='"immediate" or "deferred"',
+        hint='Use "immediate" unless many processes record at once.',
+        meaning="`immediate`: a page view and what it adds to the figures are one transaction. `deferred`: it is "
+        "stored pending, and the cluster folds it in within seconds; figures are as exact meanwhile.",
+    )
     BACKFILL_BATCH_SIZE = _size(500, "How many page views a backfill folds into the rollups in one transaction.")
     SCHEDULES = _switch(
         default=True, meaning="Schedule the clean-up with django-q2 after `migrate`. False: none is made."
@@ -197,6 +215,14 @@ class Settings:
         kind="a timedelta of whole minutes, one to a day",
         hint="Use datetime.timedelta(minutes=5), for example.",
         meaning="How often stale sessions are cleaned up, taken when the schedule is made or restored.",
+    )
+    KEEP_PAGE_VIEWS: Setting[timedelta | None] = Setting(
+        None,
+        fits=_are_whole_days,
+        kind="None or a timedelta of whole days, two or more",
+        hint="Use datetime.timedelta(days=730), for example, or None.",
+        meaning="How long page views are kept; older ones are pruned each night, and all that was counted of them "
+        "stays. None: for ever.",
     )
     EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
         ("admin:", "pagestats:"),
@@ -209,6 +235,14 @@ class Settings:
     EXCLUDE_STAFF = _switch(default=False, meaning="Do not record what staff members view while they are logged in.")
     COUNT_NO_STORE = _switch(
         default=False, meaning="Record pages that are answered with `Cache-Control: no-store`, too."
+    )
+    OPT_OUTS: Setting[tuple[str, ...] | list[str]] = Setting(
+        (),
+        fits=lambda value: isinstance(value, (list, tuple)) and set(value) <= {"dnt", "gpc"},
+        kind='a list of "gpc" and "dnt"',
+        hint='Use ["gpc"], for example: Global Privacy Control.',
+        meaning="Whose wish not to be counted is granted: `gpc`, browsers that send Global Privacy Control, and `dnt`, "
+        "those that send Do Not Track.",
     )
     IDENTITY = Setting(
         "anonymous",

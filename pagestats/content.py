@@ -5,17 +5,39 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.conf import settings
-from django.core.exceptions import EmptyResultSet, FieldError, ValidationError
-from django.db.models import F, Model, Q, QuerySet, Subquery
-from django.urls import Resolver404, ResolverMatch, get_resolver, get_script_prefix, resolve
-from django.utils import timezone, translation
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import (
+    Case,
+    DateField,
+    Exists,
+    Expression,
+    F,
+    Field,
+    Func,
+    IntegerField,
+    Model,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast
+from django.db.models.sql.compiler import SQLCompiler
+from django.urls import ResolverMatch
+from django.utils import timezone
 
+from pagestats import patterns, sql
 from pagestats.conf import Settings, conf
+from pagestats.patterns import Captured, Template, Undecided
 
 MOST_SLUGS = 500
 """Slugs that one query asks for by name; for more, it reads all published things of a source."""
@@ -41,6 +63,109 @@ FIXED = {
 }
 
 Match = Callable[[str], ResolverMatch | None]
+
+SLUG_TEMPLATE = Template(("/", Captured("slug")))
+"""How a path is put together of a slug. Without one, "/" is the home page."""
+
+DAY_PARTS: dict[str, Callable[[date], int]] = {
+    "year": lambda day: day.year,
+    "month": lambda day: day.month,
+    "day": lambda day: day.day,
+}
+
+
+class Place(NamedTuple):
+    """Where a value of a row stands: in the last of some fields, all others leading to it; or as a part of its day."""
+
+    fields: tuple[Field[Any, Any], ...]
+    part: str
+
+    @classmethod
+    def of_lookup(cls, model: type[Model], lookup: str) -> Place:
+        """Return where the value stands with which a lookup compares; raise `Undecided` if it is not a single one."""
+        names = lookup.split("__")
+        fields = []
+        here: type[Model] | None = model
+        while names and here is not None:
+            name = names.pop(0)
+            try:
+                field = here._meta.pk if name == "pk" else here._meta.get_field(name)
+            except FieldDoesNotExist:
+                raise Undecided(
+                    f"the lookup {lookup!r} has {name!r}, which is no field of {here._meta.label}"
+                ) from None
+            if not isinstance(field, Field) or field.many_to_many:
+                raise Undecided(f"the lookup {lookup!r} may lead to many values")
+            fields.append(field)
+            here = field.related_model if field.is_relation and names and names[0] not in LOOKUPS else None
+        part = names.pop(0) if names and names[0] in DAY_PARTS and isinstance(fields[-1], DateField) else ""
+        if names and (len(names) > 1 or names[0] not in LOOKUPS):
+            raise Undecided(f"the lookup {lookup!r} is no equality")
+        return cls(tuple(fields), part)
+
+    def of(self, thing: Any) -> Any:
+        """Return the value of a row, in the site's own time zone; None where there is none."""
+        *relations, field = self.fields
+        for relation in relations:
+            thing = getattr(thing, relation.name)
+            if thing is None:
+                return None
+        value = getattr(thing, field.attname)
+        if not self.part or value is None:
+            return value
+        if isinstance(value, datetime) and timezone.is_aware(value):
+            value = timezone.localtime(value, timezone.get_default_timezone())
+        return DAY_PARTS[self.part](value)
+
+    def expression(self) -> Func:
+        """Return the same value as text, of each row of a queryset; raise `Undecided` where databases write it anew."""
+        name = F("__".join(field.name for field in self.fields))
+        if self.part:
+            return sql.ExactText(Cast(sql.DayPart(name, self.part), IntegerField()))
+        column: Any = self.fields[-1]
+        while column.is_relation:
+            column = column.target_field
+        kind = column.get_internal_type()
+        if hasattr(column, "from_db_value") or (kind not in AS_TEXT and not kind.endswith(WHOLE_NUMBERS)):
+            raise Undecided(f"{column} is a {type(column).__name__}, which has no one way to be written")
+        return sql.ExactText(sql.UuidText(name) if kind == "UUIDField" else name)
+
+
+AS_TEXT = ("CharField", "SlugField", "TextField", "UUIDField")
+WHOLE_NUMBERS = ("IntegerField", "AutoField")
+
+
+LOOKUPS = ("exact", "iexact")
+
+
+def _template(url_name: str, arguments: Iterable[str]) -> Template:
+    return patterns.template(url_name, dict.fromkeys(arguments)) if url_name else SLUG_TEMPLATE
+
+
+class PagePath(Func):
+    """The path of each row, put together only when the statement is made.
+
+    A queryset may be made while the URL patterns are imported, as a part of a view, and be read in any language.
+    """
+
+    output_field = TextField()
+
+    def __init__(self, url_name: str, arguments: tuple[str, ...], *texts: Expression) -> None:
+        super().__init__(*texts)
+        self.url_name, self.arguments = url_name, arguments
+
+    def get_group_by_cols(self) -> list[Any]:
+        """Return the values that the path is made of: it depends on nothing else of the row."""
+        return [column for text in self.get_source_expressions() for column in text.get_group_by_cols()]
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]
+        """Return the path, NULL where a value can't be a part of it; raise `Undecided` if SQL can't tell it."""
+        texts = dict(zip(self.arguments, self.get_source_expressions(), strict=True))
+        parts = _template(self.url_name, texts).parts
+        path = sql.Joined(*(Value(part) if isinstance(part, str) else texts[part.argument] for part in parts))
+        conditions = [sql.Lacks(texts[part.argument], part.stray) for part in parts if isinstance(part, Captured)]
+        expression = Case(When(Q(*conditions), then=path), output_field=TextField()) if conditions else path
+        return compiler.compile(expression.resolve_expression(compiler.query))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +201,41 @@ class Source:
         except UNANSWERABLE:
             # One of them is to blame, such as /99999999999999999999 or /0000-02-31/.
             return titles({path: condition for path, condition in wanted.items() if self._is_answerable(condition)})
+
+    def path(self, thing: Model) -> str | None:
+        """Return the path at which a row is viewed, published or not, or None when none can be told."""
+        try:
+            values = {argument: self._place(lookup).of(thing) for argument, lookup in self._arguments.items()}
+            texts = {argument: "" if value is None else str(value) for argument, value in values.items()}
+            try:
+                path = self.template().filled(texts)
+            except Undecided:
+                # The URL patterns may know how to write the values, though nobody else does.
+                path = patterns.reversed_path(self.url_name, values)
+        except Undecided:
+            return None
+        return path if _is_comparable(path) else None
+
+    def template(self) -> Template:
+        """Return how the paths of this source are put together; raise `Undecided` where that can't be told."""
+        return _template(self.url_name, self.arguments)
+
+    def path_expression(self) -> PagePath:
+        """Return the path of each row of a queryset, NULL for one that has none; raise `Undecided` if SQL can't.
+
+        What the URL patterns don't allow is told when the statement is made, unless they are in use already.
+        """
+        texts = {argument: self._place(lookup).expression() for argument, lookup in self._arguments.items()}
+        if patterns.are_in_use():
+            self.template()
+        return PagePath(self.url_name, tuple(texts), *texts.values())
+
+    @property
+    def _arguments(self) -> Mapping[str, str]:
+        return {"slug": self.slug} if self.slug else self.arguments
+
+    def _place(self, lookup: str) -> Place:
+        return Place.of_lookup(self.model, lookup)
 
     def _condition(self, path: str, match: Match) -> Q | None:
         """Return the condition that a row meets which is the page at a path, or None when there can be no such page."""
@@ -127,6 +287,44 @@ def sources() -> list[Source]:
     ]
 
 
+def path_of(thing: Model) -> str | None:
+    """Return the path at which an object of the site's own is viewed, as `request.path` has it, published or not.
+
+    It is the one that `reverse()` would make of the object's content source, here and now: below the prefix under which
+    the site is mounted and, with `i18n_patterns`, in the active language. None: no content source has objects of its
+    model, the object lacks what its path is made of, or its path can't be told.
+    """
+    found = sources_of(type(thing))
+    if len(found) > 1:
+        found = [source for source in found if source.things().filter(pk=thing.pk).exists()] or found
+    return found[0].path(thing) if found else None
+
+
+def path_expression(model: type[Model]) -> Expression:
+    """Return what `path_of` tells of an object, as an expression of its row.
+
+    Raises `Undecided`, with the reason, where SQL can't tell it, or no content source has objects of the model.
+    """
+    found = sources_of(model)
+    if not found:
+        raise Undecided(f"no content source has the model {model._meta.label!r}. Add one to PAGESTATS_CONTENT")
+    paths = [source.path_expression() for source in found]
+    published = [
+        When(Exists(source.things().filter(pk=OuterRef("pk"))), then=path)
+        for source, path in zip(found, paths, strict=True)
+    ]
+    return sql.ExactText(Case(*published, default=paths[0]) if len(found) > 1 else paths[0])
+
+
+def sources_of(model: type[Model]) -> list[Source]:
+    """Return the content sources that may have rows of a model, in their order."""
+    return [source for source in sources() if issubclass(_concrete(model), _concrete(source.model))]
+
+
+def _concrete(model: type[Model]) -> type[Model]:
+    return model._meta.concrete_model or model
+
+
 def published_counts() -> dict[str, int]:
     """Return how many things each source has published."""
     return {source.name: source.things().count() for source in sources()}
@@ -141,27 +339,13 @@ def titles(paths: Iterable[str]) -> dict[str, Titled]:
     """
     paths = set(paths)
     found = {path: FIXED[path] for path in paths & FIXED.keys()}
-    match = cache(_match)
+    match = cache(patterns.match)
     # In the site's own time zone: the year of a URL is not to change with the zone that a reader has activated.
     with timezone.override(None):
         for source in sources():
             titled = source.titles(paths - found.keys(), match)
             found |= {path: Titled(title, source.type) for path, title in titled.items()}
     return found | {path: Titled(path, "other") for path in paths - found.keys()}
-
-
-def _match(path: str) -> ResolverMatch | None:
-    """Return what the site's URL patterns make of a path, whatever the language it is in, or None."""
-    prefix = get_script_prefix()
-    if path.startswith(prefix):
-        path = f"/{path.removeprefix(prefix)}"
-    # `i18n_patterns` match in the active language alone, which is that of who reads, not of the page.
-    language = translation.get_language_from_path(path) if settings.USE_I18N else None
-    with translation.override(language or settings.LANGUAGE_CODE):
-        try:
-            return resolve(path, urlconf=settings.ROOT_URLCONF)
-        except Resolver404:
-            return None
 
 
 def _is_comparable(value: object) -> bool:
@@ -237,33 +421,16 @@ def _lookup_faults(where: str, source: Mapping[str, Any], model: type[Model]) ->
 
 
 def _url_faults(where: str, url_name: str, arguments: Mapping[str, str]) -> Iterator[Fault]:
-    captured = _captured(url_name)
+    captured = patterns.captured(url_name)
     if not captured:
         yield Fault(
             f"{where} has the url_name {url_name!r}, which no URL pattern has.",
             'Use a name of ROOT_URLCONF as reverse() takes it: "name", or "namespace:name".',
         )
     elif not any(arguments.keys() <= names for names in captured):
-        patterns = " or ".join(", ".join(sorted(names)) or "nothing" for names in captured)
+        possible = " or ".join(", ".join(sorted(names)) or "nothing" for names in captured)
         yield Fault(
             f"{where} has the arguments {', '.join(map(repr, arguments))}, which the URL patterns of {url_name!r} do"
             " not capture together.",
-            f"By name, they capture {patterns}.",
+            f"By name, they capture {possible}.",
         )
-
-
-def _captured(url_name: str) -> list[set[str]]:
-    """Return which arguments each of the URL patterns of a name captures."""
-    *namespaces, name = url_name.split(":")
-    resolver = get_resolver(settings.ROOT_URLCONF)
-    above: set[str] = set()
-    for namespace in namespaces:
-        if namespace not in resolver.namespace_dict:
-            return []
-        prefix, resolver = resolver.namespace_dict[namespace]
-        above |= re.compile(prefix).groupindex.keys()
-    return [
-        above | {argument for argument in (*arguments, *defaults) if not argument.startswith("_")}
-        for possibilities, _, defaults, _ in resolver.reverse_dict.getlist(name)
-        for _, arguments in possibilities
-    ]

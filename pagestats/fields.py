@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.db import migrations, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import ProjectState
 
 COLLATIONS = {
     "postgresql": "C",
@@ -62,3 +63,29 @@ class PartialIndex(models.Index):
             plain = models.Index(fields=self.fields, name=self.name, condition=self.where)
             return plain.create_sql(model, schema_editor, using, **kwargs)
         return super().create_sql(model, schema_editor, using, **kwargs)
+
+
+class AddPartialIndex(migrations.AddIndex):
+    """Add an index that is worth its cost only where it is partial; elsewhere do nothing."""
+
+    def database_forwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Make the index, where the database knows partial ones."""
+        if schema_editor.connection.features.supports_partial_indexes:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+    def database_backwards(
+        self,
+        app_label: str,
+        schema_editor: BaseDatabaseSchemaEditor,
+        from_state: ProjectState,
+        to_state: ProjectState,
+    ) -> None:
+        """Take it away again, where it was made."""
+        if schema_editor.connection.features.supports_partial_indexes:
+            super().database_backwards(app_label, schema_editor, from_state, to_state)

@@ -2,8 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
@@ -12,7 +13,8 @@ SESSION_ID_LENGTH = 64
 PAGE_TYPE_LENGTH = 64
 
 _DIGEST_BYTES = 16
-_YEARS = range(1970, 9999)
+YEARS = range(1970, 9999)
+"""Those that a database and a time zone have room for, with a margin: a hit is of one of them."""
 
 
 class InvalidHit(ValueError):
@@ -29,9 +31,27 @@ def instant(at: datetime | None) -> datetime:
         return timezone.now().astimezone(UTC)
     if not isinstance(at, datetime) or timezone.is_naive(at):
         raise InvalidHit(f"at is {at!r}, not an aware datetime. Give it a time zone, or leave it out for now.")
-    if at.year not in _YEARS:
-        raise InvalidHit(f"at is {at!r}, outside the years {_YEARS.start} to {_YEARS.stop - 1}.")
+    if at.year not in YEARS:
+        raise InvalidHit(f"at is {at!r}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
     return at.astimezone(UTC)
+
+
+def day_of(at: datetime, zone: ZoneInfo) -> date:
+    """Return the day in a zone on which an instant is: the last one that has begun.
+
+    Where clocks are put back over midnight they show the day before once more, but it does not come back. Those of
+    Newfoundland were, at one minute past midnight, until 2011.
+    """
+    local = at.astimezone(zone)
+    day = local.date()
+    if local.fold and at >= start_of(following := day + timedelta(days=1), zone):
+        return following
+    return day
+
+
+def start_of(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant, in UTC, of a day in a zone."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def shorten(text: str, length: int) -> str:

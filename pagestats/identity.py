@@ -16,7 +16,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from ipaddress import IPv6Address
 from threading import Lock
 from typing import Literal, NamedTuple, Protocol
@@ -34,7 +34,8 @@ from django.utils.translation import gettext
 from pagestats import sql
 from pagestats.addresses import Address, client_address
 from pagestats.conf import Settings, conf
-from pagestats.models import PageView, ReportingZone, Salt
+from pagestats.hits import day_of, start_of
+from pagestats.models import Calendar, PageView, Salt
 
 Lifetime = Literal["day", "lasting"]
 LIFETIMES = ("day", "lasting")
@@ -329,18 +330,15 @@ day_salts = DaySaltCache()
 def _read_salts(at: datetime) -> DaySalts:
     """Read the salts of a day, and make the day's own if nobody has."""
     using = router.db_for_write(Salt)
-    zone = ReportingZone.zone_of(ReportingZone.objects.using(using))
-    today = at.astimezone(zone).date()
+    zone = Calendar.zone_of(Calendar.objects.using(using))
+    today = day_of(at, zone)
     yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
-
-    def begin_of(day: date) -> datetime:
-        return datetime.combine(day, time(), zone).astimezone(UTC)
 
     kept = Salt.objects.using(using).filter(day__in=[today, yesterday])
     stored = _secrets(kept)
     if today not in stored:
         stored = sql.transact(lambda: _make_salt(today, kept, using=using), using=using)
-    return DaySalts(begin_of(today), begin_of(tomorrow), stored[today], stored.get(yesterday))
+    return DaySalts(start_of(today, zone), start_of(tomorrow, zone), stored[today], stored.get(yesterday))
 
 
 def _secrets(salts: Iterable[Salt]) -> dict[date, bytes]:

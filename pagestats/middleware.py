@@ -13,12 +13,14 @@ from pagestats.admission import is_excluded, page_at, why_nobody, why_staff
 from pagestats.conf import conf
 from pagestats.hits import Hit, InvalidHit, instant
 from pagestats.identity import identify
-from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.recording import record_visit
 from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tallies, tally
 
 logger = logging.getLogger("pagestats")
 
 HTML = ("text/html", "application/xhtml+xml")
+TOLD = {"status": 0, "no_store": 0, "prefetch": 1, "shared_response": 1}
+"""By the reason why a page was not counted: 0, its tracker is to say nothing of it; 1, it is to count it when read."""
 
 
 class PageViewMiddleware:
@@ -57,6 +59,7 @@ class PageViewMiddleware:
             if conf.ENABLED:
                 reason = why_not(request, response)
                 if reason and not tallies.due():
+                    tell_the_tracker(response, reason)
                     tallies.count(NOT_STORED, reason)
                 else:
                     await sync_to_async(conclude)(request, response, reason)
@@ -76,7 +79,18 @@ def never_in_the_way_of(request: HttpRequest) -> Iterator[None]:
 def conclude(request: HttpRequest, response: HttpResponseBase, reason: str) -> None:
     """Record a page unless there is a reason not to, and tally what came of it."""
     if reason or (reason := record(request, response)):
+        tell_the_tracker(response, reason)
         tally(NOT_STORED, reason)
+
+
+def tell_the_tracker(response: HttpResponseBase, reason: str) -> None:
+    """Tell the tracker of a page what it can't know of it, in the one header that a page can read of itself.
+
+    A cache keeps the header with the page, so it is set only for what holds for whoever reads that copy.
+    """
+    if reason in TOLD and response.headers.get("Content-Type", "").lower().startswith(HTML):
+        timings = [response.headers.get("Server-Timing", ""), f"view;dur={TOLD[reason]}"]
+        response.headers["Server-Timing"] = ", ".join(filter(None, timings))
 
 
 def record(request: HttpRequest, response: HttpResponseBase) -> str:
@@ -93,9 +107,7 @@ def record(request: HttpRequest, response: HttpResponseBase) -> str:
         return "invalid_path"
     if not visitor.remember(response):
         return "shared_response"  # a new id that no later request would come back with: each page, a new visitor
-    view = record_page_view(hit)
-    record_heartbeat(hit)
-    tally(REPEAT if view is None else RECORDED)
+    tally(RECORDED if record_visit(hit) else REPEAT)
     return ""
 
 
@@ -121,15 +133,15 @@ def _is_document(request: HttpRequest, response: HttpResponseBase) -> bool:
     """Tell whether HTML was served, or confirmed: a 304 has no type, and is for what the request asks for."""
     if response.status_code == 200:
         return response.headers.get("Content-Type", "").lower().startswith(HTML)
-    return request.headers.get("Sec-Fetch-Dest", "") == "document" or (
-        "Sec-Fetch-Dest" not in request.headers and "text/html" in request.headers.get("Accept", "")
-    )
+    wanted: str | None = request.META.get("HTTP_SEC_FETCH_DEST")
+    return wanted == "document" or (wanted is None and "text/html" in request.META.get("HTTP_ACCEPT", ""))
 
 
 def _is_fragment(request: HttpRequest) -> bool:
     """Tell whether a script or a frame asked for a part of a page. A boosted link of htmx asks for a whole one."""
-    if request.headers.get("HX-Boosted") == "true":
+    if request.META.get("HTTP_HX_BOOSTED") == "true":
         return False
-    if request.headers.get("HX-Request") == "true":
+    if request.META.get("HTTP_HX_REQUEST") == "true":
         return True
-    return request.headers.get("Sec-Fetch-Dest", "document") != "document"
+    wanted: str = request.META.get("HTTP_SEC_FETCH_DEST", "document")
+    return wanted != "document"

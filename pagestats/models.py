@@ -49,6 +49,10 @@ class PageView(models.Model):
             models.Index(fields=["path", "timestamp"], name="pagestats_view_path"),
             models.Index(fields=["timestamp"], name="pagestats_view_time"),
             PartialIndex(fields=["rolled_up", "id"], name="pagestats_view_pending", where=models.Q(rolled_up=False)),
+            # Left out where no index is partial: there it would cost each view, and save little.
+            PartialIndex(
+                fields=["path", "timestamp"], name="pagestats_view_pending_path", where=models.Q(rolled_up=False)
+            ),
         )
 
     def __str__(self) -> str:
@@ -98,12 +102,19 @@ class ActiveSession(models.Model):
 class Visitor(models.Model):
     """A session that was ever seen. Its row is the lock of the session: every writer of rollups takes it first.
 
-    Both columns are None while the row is a lock and nothing else: the session has no rolled-up view.
+    The columns are None while the row is a lock and nothing else: the session has no rolled-up view. By its `version`,
+    who read something of the session and is about to write sees whether anybody else wrote in between.
     """
 
     session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH, primary_key=True)
     first_seen = models.DateTimeField(_("first seen"), null=True)
     last_day = models.DateField(_("last reporting day"), null=True)
+    version = models.BigIntegerField(
+        _("version"), db_default=0, help_text=_("Counted on by who writes anything of the session.")
+    )
+    last_sealed_day = models.DateField(
+        _("last sealed reporting day"), null=True, help_text=_("Of the views of this session that were pruned.")
+    )
 
     class Meta:
         verbose_name = _("visitor")
@@ -178,24 +189,64 @@ class Return(models.Model):
         return f"{self.dimension} {self.value} on {self.day}, before on {self.previous_day}"
 
 
-class ReportingZone(models.Model):
-    """The one row with the time zone that days are reckoned in: that of the site when its first view was rolled up."""
+class Calendar(models.Model):
+    """The one row that says how days are reckoned, and which of them are sealed."""
 
     ROW = 1
 
-    name = models.CharField(_("name"), max_length=64)
+    zone = models.CharField(
+        _("reporting zone"), max_length=64, help_text=_("That of the site when its first view was rolled up.")
+    )
+    next_zone = models.CharField(
+        _("next reporting zone"),
+        max_length=64,
+        blank=True,
+        default="",
+        help_text=_("Not empty while the rollups are rebuilt: until that is done, every new view stays pending."),
+    )
+    sealed_before = models.DateField(
+        _("sealed before"), null=True, help_text=_("Page views of earlier reporting days were pruned.")
+    )
+    sealed_on = models.DateField(
+        _("sealed on"), null=True, help_text=_("The reporting day on which page views were pruned last.")
+    )
 
     class Meta:
-        verbose_name = _("reporting zone")
-        verbose_name_plural = _("reporting zone")
+        verbose_name = _("calendar")
+        verbose_name_plural = _("calendar")
 
     def __str__(self) -> str:
-        return self.name
+        return self.zone
 
     @classmethod
-    def zone_of(cls, rows: models.QuerySet[ReportingZone]) -> ZoneInfo:
+    def zone_of(cls, rows: models.QuerySet[Calendar]) -> ZoneInfo:
         """Return the zone that is stored in some rows of this table, else the one that is about to be."""
-        return ZoneInfo(rows.filter(pk=cls.ROW).values_list("name", flat=True).first() or settings.TIME_ZONE)
+        return cls.zone_named(rows.filter(pk=cls.ROW).values_list("zone", flat=True).first())
+
+    @classmethod
+    def zone_named(cls, stored: str | None) -> ZoneInfo:
+        """Return the zone of that name; None: nothing is stored, and the first view will store the site's."""
+        return ZoneInfo(stored or settings.TIME_ZONE)
+
+
+class Seal(models.Model):
+    """A boundary at which page views were pruned: what a session viewed on both its sides is known only in part."""
+
+    before = models.DateField(_("sealed before"), primary_key=True)
+    open_from = models.DateField(
+        _("open from"),
+        help_text=_(
+            "The earliest day of which a view was recorded after the pruning. Of earlier days, each return across the"
+            " seal was counted while the page views on both its sides were there."
+        ),
+    )
+
+    class Meta:
+        verbose_name = _("seal")
+        verbose_name_plural = _("seals")
+
+    def __str__(self) -> str:
+        return f"{self.before}"
 
 
 class Salt(models.Model):
@@ -237,6 +288,8 @@ class Run(models.Model):
 
         BACKFILL = "backfill", _("backfill")
         CLEANUP = "clean-up", _("clean-up")
+        PRUNE = "prune", _("prune")
+        VERIFY = "verify", _("verify")
         SCHEDULE = "schedule", _("schedule")
 
     class Status(models.TextChoices):

@@ -1,76 +1,178 @@
-"""The writers of live data: page views and heartbeats."""
+"""The writers of live data: page views and heartbeats.
+
+What is stored around a hit is read once, without a lock. Then the hit is judged, and written if nobody else wrote
+anything of its session in between; else all is looked at again, in the end under the lock of the session.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from django.db import IntegrityError, router, transaction
+from django.db.models import QuerySet
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
 from pagestats.hits import Hit
-from pagestats.models import ActiveSession, PageView
-from pagestats.sql import Surroundings, Viewed
+from pagestats.models import ActiveSession, PageView, Visitor
+from pagestats.sql import Insert, Surroundings, Target, Viewed
 
-HITS_IN_A_TRANSACTION = 500
+HITS_IN_A_TRANSACTION = 1_000
+LOOKS_WITHOUT_A_LOCK = 3
 LOOKS_AT_A_SESSION = 5
 
 Heartbeat = Literal["created", "updated", "skipped"]
+
+VERSIONS = Target.upserting(
+    Visitor, key=["session_id"], changes={"version": "swap", "first_seen": "set", "last_day": "set"}
+)
+VIEWS = Target(PageView, ("path", "page_type", "session_id", "timestamp", "rolled_up"))
+BEATS = Target.upserting(
+    ActiveSession,
+    key=["session_id"],
+    changes={"current_path": "set", "last_seen": "set"},
+    unless_changed="last_seen",
+)
 
 
 def record_page_view(hit: Hit) -> PageView | None:
     """Record a page view and return it; None when it is a repeat, and nothing was stored.
 
     A repeat has a stored view of the same session and path less than PAGESTATS_DEDUP_WINDOW before or after it.
-    Otherwise the view is stored and every rollup moves with it, in one transaction.
+    Otherwise the view is stored and every rollup moves with it, in one transaction; with PAGESTATS_ROLLUPS "deferred"
+    it is stored pending.
+
+    Raises `rollups.SealedDay` when the page views of its reporting day were pruned.
     """
-    stored = _record([hit])
-    return stored[0] if stored else None
+    recorded = _record([hit])
+    if not recorded.counted:
+        return None
+    return PageView(
+        pk=recorded.last_key,
+        path=hit.path,
+        page_type=hit.page_type,
+        session_id=hit.session_id,
+        timestamp=hit.at,
+        rolled_up=not recorded.are_pending,
+    )
 
 
 def record_page_views(hits: Iterable[Hit]) -> int:
     """Record page views and return how many were counted; the others were repeats.
 
     They are judged in the order of their instants, equal ones in the order given: the same as recording them one by one
-    in that order. Hits go in transactions of 500 each; after a failure, record all of them again, and those that were
+    in that order. Hits go in transactions of 1,000 each; after a failure, record all of them again, and those that were
     stored are repeats.
+
+    Raises `rollups.SealedDay` when the page views of the reporting day of one of them were pruned.
     """
     ordered = sorted(hits, key=attrgetter("at"))
     return sum(
-        len(_record(ordered[start : start + HITS_IN_A_TRANSACTION]))
+        len(_record(ordered[start : start + HITS_IN_A_TRANSACTION]).counted)
         for start in range(0, len(ordered), HITS_IN_A_TRANSACTION)
     )
 
 
-def _record(hits: Sequence[Hit]) -> list[PageView]:
-    """Store those of some hits, in order of time, that are no repeats. One look ends those of stored views.
+def record_visit(hit: Hit) -> bool:
+    """Record that a session reads a page now: a page view and a heartbeat. Return whether the view counted.
 
-    Hits that repeat one another are left to the judgement under the lock: the first of them may yet turn out to be the
-    repeat of a view that somebody else is storing, and then the second counts.
+    The same as `record_page_view` and `record_heartbeat`, with one look at the session for both.
+    """
+    return bool(_record([hit], beats=True).counted)
+
+
+class Recorded(NamedTuple):
+    """The hits of a batch that were counted, the key of the last one's page view, and whether all are pending."""
+
+    counted: Sequence[Hit] = ()
+    last_key: int = 0
+    are_pending: bool = False
+
+
+def _record(hits: Sequence[Hit], *, beats: bool = False) -> Recorded:
+    """Store those of some hits, in order of time, that are no repeats; and of a single one, if it beats, the heartbeat.
+
+    A single one that is a repeat ends with one look. Many are judged at once under the lock: most of them will be new,
+    and of two that repeat each other, the first may turn out to be the repeat of a view that somebody else is storing.
     """
     using = router.db_for_write(PageView)
-    stored = sql.nearest(_viewed(hits), using=using)
-    fresh = [hit for hit, near in zip(hits, stored, strict=True) if not _is_repeat(hit, *near)]
-    return sql.transact(partial(_store, fresh, using=using), using=using) if fresh else []
+    if len(hits) == 1:
+        one = _record_one if sql.can_swap(using) else _record_one_locked
+        return sql.retrying(partial(one, hits[0], beats=beats, using=using), using=using)
+    return sql.transact(partial(_store, hits, using=using), using=using) if hits else Recorded()
 
 
-def _store(hits: Sequence[Hit], *, using: str) -> list[PageView]:
-    """Store hits in the open transaction: lock their sessions, judge them again by what is there now, write."""
+def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
+    """Look without a lock; what is no repeat is looked at again and written under that of its session."""
+    [near] = sql.look(_viewed([hit]), using=using)
+    if beats and _is_beat_due(hit, near):
+        record_heartbeat(hit)
+    if _is_repeat(hit, *near.all):
+        return Recorded()
+    with transaction.atomic(using=using):
+        return _store([hit], using=using)
+
+
+def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
+    """Look and write without a lock, as long as nobody else writes something of the session in between."""
+    for _ in range(LOOKS_WITHOUT_A_LOCK):
+        [near] = sql.look(_viewed([hit]), using=using)
+        due = [_beat_of(hit, near)] if beats and _is_beat_due(hit, near) else []
+        if _is_repeat(hit, *near.all):
+            if not due or sql.swap(due, using=using) is not None:
+                return Recorded()
+        elif (key := _swap(hit, near, due, using=using)) is not None:
+            return Recorded([hit], key, _stay_pending(near))
+    if beats:
+        record_heartbeat(hit)
+    with transaction.atomic(using=using):
+        return _store([hit], using=using)
+
+
+def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) -> int | None:
+    """Write a hit that was judged, unless something was written of its session since: then return None."""
+    stay_pending = _stay_pending(near)
+    figures, visitors = _figures([hit], [near], is_pending=stay_pending, using=using)
+    seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
+    version = Insert(VERSIONS, [(hit.session_id, (near.version or 0) + 1, *seen)])
+    return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=stay_pending), using=using)
+
+
+def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
+    """Store hits in the open transaction: lock their sessions, judge them by what is there now, write."""
     sql.lock_sessions((hit.session_id for hit in hits), using=using)
-    counted, around = _counted(hits, sql.surroundings(_viewed(hits), using=using))
+    counted, around = _counted(hits, sql.look(_viewed(hits), using=using))
     if not counted:
-        return []
-    added = rollups.addition(_viewed(counted), around, using=using)
-    views = PageView.objects.using(using).bulk_create(
-        PageView(path=hit.path, page_type=hit.page_type, session_id=hit.session_id, timestamp=hit.at, rolled_up=True)
-        for hit in counted
-    )
-    rollups.add(added, using=using)
-    return views
+        return Recorded()
+    stay_pending = _stay_pending(around[0])
+    figures, visitors = _figures(counted, around, is_pending=stay_pending, using=using)
+    seen = Insert(rollups.VISITORS, [(session_id, *seen) for session_id, seen in visitors.items()])
+    last_key = sql.write([seen, *figures], last=_rows(counted, is_pending=stay_pending), using=using)
+    return Recorded(counted, last_key, stay_pending)
+
+
+def _stay_pending(calendar: Surroundings) -> bool:
+    """Tell whether views are to stay pending: the site has it so, or its rollups are being rebuilt."""
+    return conf.ROLLUPS == "deferred" or bool(calendar.next_zone)
+
+
+def _figures(
+    hits: Sequence[Hit], around: Sequence[Surroundings], *, is_pending: bool, using: str
+) -> tuple[list[Insert], dict[str, tuple[datetime, date]]]:
+    """Return what hits add to the stored figures, and when those of their sessions that it changes were seen."""
+    if is_pending:
+        rollups.refuse_sealed_days(_viewed(hits), around[0])
+        return [], {}
+    added = rollups.addition(_viewed(hits), around, using=using)
+    return rollups.inserts(added), {session_id: (first, last) for session_id, first, last in added.visitors}
+
+
+def _rows(hits: Sequence[Hit], *, is_pending: bool) -> Insert:
+    return Insert(VIEWS, [(hit.path, hit.page_type, hit.session_id, hit.at, not is_pending) for hit in hits])
 
 
 def _viewed(hits: Sequence[Hit]) -> list[Viewed]:
@@ -103,26 +205,41 @@ def record_heartbeat(hit: Hit) -> Heartbeat:
     PAGESTATS_HEARTBEAT_DEDUP is "skipped", and so is a heartbeat older than the last one: `last_seen` never goes back.
     Any other is "updated".
     """
-    using = router.db_for_write(ActiveSession)
+    using = router.db_for_write(PageView)
     return sql.retrying(partial(_beat, hit, using=using), using=using)
 
 
 def _beat(hit: Hit, *, using: str) -> Heartbeat:
     """Look, decide, and write only if nobody wrote in between; else look again."""
-    sessions = ActiveSession.objects.using(using).filter(session_id=hit.session_id)
     for _ in range(LOOKS_AT_A_SESSION):
-        known = sessions.values_list("current_path", "last_seen").first()
-        if known is None:
-            if _created(hit, using=using):
-                return "created"
-            continue
-        path, last_seen = known
-        if not _is_due(hit, path, last_seen):
+        known = _active_session(hit.session_id, using=using)
+        path, last_seen = known[0] if known else (None, None)
+        if path is not None and last_seen is not None and not _is_due(hit, path, last_seen):
             return "skipped"
-        unchanged = sessions.filter(current_path=path, last_seen=last_seen)
-        if unchanged.update(current_path=hit.path, last_seen=hit.at):
-            return "updated"
+        if sql.can_swap(using):
+            beat = Insert(BEATS, [(hit.session_id, hit.path, hit.at)], last_seen)
+            is_written = sql.swap([beat], using=using) is not None
+        elif path is None or last_seen is None:
+            is_written = _created(hit, using=using)
+        else:
+            is_written = _updated(hit, path, last_seen, using=using)
+        if is_written:
+            return "updated" if known else "created"
     return "skipped"
+
+
+@sql.prepared
+def _active_session(session_id: str) -> QuerySet[Any, Any]:
+    return ActiveSession.objects.filter(session_id=session_id).order_by().values_list("current_path", "last_seen")
+
+
+def _is_beat_due(hit: Hit, near: Surroundings) -> bool:
+    return near.active_on is None or near.last_seen is None or _is_due(hit, near.active_on, near.last_seen)
+
+
+def _beat_of(hit: Hit, near: Surroundings) -> Insert:
+    """Return the heartbeat of a hit, to be written unless another one comes before it."""
+    return Insert(BEATS, [(hit.session_id, hit.path, hit.at)], near.last_seen)
 
 
 def _is_due(hit: Hit, path: str, last_seen: datetime) -> bool:
@@ -139,3 +256,10 @@ def _created(hit: Hit, *, using: str) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def _updated(hit: Hit, path: str, last_seen: datetime, *, using: str) -> bool:
+    unchanged = ActiveSession.objects.using(using).filter(
+        session_id=hit.session_id, current_path=path, last_seen=last_seen
+    )
+    return bool(unchanged.update(current_path=hit.path, last_seen=hit.at))

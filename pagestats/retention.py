@@ -1,12 +1,24 @@
-"""What is not kept: stale sessions."""
+"""What is not kept: stale sessions, page views of long ago, and what a visitor wants gone."""
 
-from datetime import datetime
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
 
 from django.db import router
+from django.db.models import F
 
-from pagestats import sql
-from pagestats.hits import instant
-from pagestats.models import ActiveSession, Run
+from pagestats import rollups, sql
+from pagestats.conf import conf
+from pagestats.hits import Hit, day_of, instant, start_of
+from pagestats.models import ActiveSession, Calendar, PageView, Run, Seal, Visitor
+from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
+
+# -- Stale sessions ----------------------------------------------------------------------------------------------------
 
 
 def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
@@ -41,3 +53,306 @@ def clean_up() -> int:
     if not sql.retrying(lambda: runs.filter(kind=Run.Kind.CLEANUP).update(**figures), using=using):
         runs.create(kind=Run.Kind.CLEANUP, **figures)
     return deleted
+
+
+# -- One session -------------------------------------------------------------------------------------------------------
+
+
+def erase(session_id: str) -> int:
+    """Delete all page views of a session and take what they added off all figures; return how many there were.
+
+    Pending page views and the active session go, too. It is one transaction, however many page views there are. What
+    stays is an empty row with the session's id, the lock on which a writer may be waiting; `sweep_visitors` deletes it
+    an hour later.
+
+    Raises `SealedDay` when page views of the session were pruned or are about to be: what they added to sealed days
+    stays counted. `forget` takes the id away from all that is left.
+    """
+    session_id = _session(session_id)
+    using = router.db_for_write(PageView)
+    if not _is_known(session_id, using=using):
+        return 0
+    return sql.transact(partial(_erase, session_id, using=using), using=using)
+
+
+def to_erase(session_id: str) -> Extent:
+    """Return what `erase` would delete; raise what it would raise. Nothing is written."""
+    using = router.db_for_write(PageView)
+    _refuse_sealed_session(_session(session_id), using=using)
+    return to_forget(session_id)
+
+
+def forget(session_id: str) -> int:
+    """Put a random id in the place of a session's wherever it is stored; return how many page views have it now.
+
+    No figure changes. It is one transaction, and possible after page views of the session were pruned. If its browser
+    comes back with the old id, it is a new visitor. Of the old id an empty row stays for an hour, as `erase` tells.
+    """
+    session_id = _session(session_id)
+    using = router.db_for_write(PageView)
+    if not _is_known(session_id, using=using):
+        return 0
+    return sql.transact(partial(_forget, session_id, secrets.token_hex(16), using=using), using=using)
+
+
+def to_forget(session_id: str) -> Extent:
+    """Return what `forget` would give another id. Nothing is written."""
+    using = router.db_for_write(PageView)
+    views = PageView.objects.using(using).filter(session_id=_session(session_id))
+    return rollups.extent(views, Calendar.zone_of(Calendar.objects.using(using)))
+
+
+def has_sealed_days(session_id: str) -> bool:
+    """Tell whether page views of a session were pruned."""
+    visitors = Visitor.objects.using(router.db_for_write(PageView))
+    return visitors.filter(session_id=_session(session_id), last_sealed_day__isnull=False).exists()
+
+
+def sweep_visitors(*, at: datetime | None = None) -> int:
+    """Delete the empty rows of sessions that were erased or forgotten over an hour ago, and return how many.
+
+    A writer that looked at the session before that has written by then, or never will.
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    using = router.db_for_write(PageView)
+    empty = _EMPTY | {"version__gte": SINCE_AN_INSTANT, "version__lt": _since(instant(at) - timedelta(hours=1))}
+    rows = Visitor.objects.using(using).filter(**empty)
+    return sql.retrying(lambda: rows.delete()[0], using=using)
+
+
+SINCE_AN_INSTANT = 10**15
+"""Versions from here on are of sessions that were erased or forgotten, and tell when. No other row is written often
+enough to come near."""
+
+_EMPTY = {"first_seen": None, "last_day": None, "last_sealed_day": None}
+
+
+def _since(at: datetime) -> int:
+    """Return the version of a row that is empty since an instant: its microseconds since 1970."""
+    return int(at.timestamp() * 1_000_000)
+
+
+def _session(session_id: str) -> str:
+    """Return a session's id as it is stored."""
+    return Hit(path="", session_id=session_id).session_id
+
+
+def _is_known(session_id: str, *, using: str) -> bool:
+    return any(
+        model._base_manager.using(using).filter(session_id=session_id).exists()
+        for model in (PageView, Visitor, ActiveSession)
+    )
+
+
+def _refuse_sealed_session(session_id: str, *, using: str) -> None:
+    visitors = Visitor.objects.using(using).filter(session_id=session_id)
+    day = sql.current(visitors).values_list("last_sealed_day", flat=True).first()
+    if day := day or _last_day_to_be_pruned(session_id, using=using):
+        raise SealedDay(
+            f"Page views of this session, the last of {day}, were pruned or are about to be: what they added to the"
+            " figures of sealed days stays. Forget it instead (--forget): a random id takes its place everywhere."
+        )
+
+
+def _last_day_to_be_pruned(session_id: str, *, using: str) -> date | None:
+    """Return the last sealed day of a session whose page views a killed pruning left, None without any."""
+    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    if calendar is None or calendar.sealed_before is None:
+        return None
+    zone = ZoneInfo(calendar.zone)
+    views = PageView.objects.using(using).rolled_up().filter(session_id=session_id)
+    left = sql.current(views.filter(timestamp__lt=start_of(calendar.sealed_before, zone)).order_by("-timestamp"))
+    at = left.values_list("timestamp", flat=True).first()
+    return day_of(at, zone) if at else None
+
+
+def _erase(session_id: str, *, using: str) -> int:
+    sql.lock_sessions([session_id], using=using)
+    _refuse_sealed_session(session_id, using=using)
+    paths = rollups.take_off([session_id], using=using)
+    deleted = PageView.objects.using(using).filter(session_id=session_id).delete()[0]
+    rollups.settle_totals(paths, using=using)
+    ActiveSession.objects.using(using).filter(session_id=session_id).delete()
+    _empty(session_id, using=using)
+    return deleted
+
+
+def _forget(session_id: str, random_id: str, *, using: str) -> int:
+    sql.lock_sessions([session_id, random_id], using=using)
+    visitors = Visitor.objects.using(using)
+    seen = sql.current(visitors.filter(session_id=session_id)).values(*_EMPTY).get()
+    visitors.filter(session_id=random_id).update(**seen)
+    _empty(session_id, using=using)
+    ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
+    return PageView.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
+
+
+def _empty(session_id: str, *, using: str) -> None:
+    """Leave nothing in a visitor's row but the lock, with a version that no writer has seen."""
+    rows = Visitor.objects.using(using).filter(session_id=session_id)
+    rows.update(version=max(_since(instant(None)), SINCE_AN_INSTANT), **_EMPTY)
+
+
+# -- Page views of long ago --------------------------------------------------------------------------------------------
+
+
+class PendingViews(ValueError):
+    """Page views before the boundary are pending: pruned now, they would be in no figure."""
+
+
+def kept_from(*, at: datetime | None = None) -> date | None:
+    """Return the first reporting day whose page views PAGESTATS_KEEP_PAGE_VIEWS keeps; None is all.
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    keep = conf.KEEP_PAGE_VIEWS
+    zone = Calendar.zone_of(Calendar.objects.using(router.db_for_write(PageView)))
+    return None if keep is None else day_of(instant(at), zone) - keep
+
+
+def prune(before: date, *, at: datetime | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:
+    """Delete the page views of all reporting days before one, chunk by chunk, and yield how far it is after each.
+
+    All that was counted stays. First the days are sealed: from then on nothing of them is recorded, erased or merged,
+    and what they added is judged no more. Then page views are deleted, each chunk in a transaction of its own. It may
+    be killed anywhere, run again, and run beside live traffic or another pruning; the next one goes on where it was. A
+    seal is never moved back: of an earlier day there is only to finish what a killed one left.
+
+    Arguments:
+        before: the first reporting day whose page views stay.
+        at: an aware datetime, the moment of pruning; None is now.
+        batch_size: page views a chunk, 1 to 10,000; None is 500.
+
+    Raises `PendingViews` when page views before that day are pending, `RebuildUnderWay`, and `ValueError` for a day
+    that is to come; then nothing was sealed.
+    """
+    size = rollups.chunk_size(batch_size)
+    using = router.db_for_write(PageView)
+    calendar = sql.transact(partial(_seal, before, instant(at), using=using), using=using)
+    return _prune(calendar, size, using=using)
+
+
+def to_prune(before: date, *, at: datetime | None = None) -> Extent:
+    """Return what `prune` would delete; raise what it would raise. Nothing is written.
+
+    Arguments:
+        before: the first reporting day whose page views stay.
+        at: an aware datetime, the moment of pruning; None is now.
+    """
+    using = router.db_for_write(PageView)
+    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
+    zone = Calendar.zone_of(Calendar.objects.using(using))
+    bound = _bound(before, calendar, zone, instant(at), using=using)
+    views = PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(bound, zone))
+    return rollups.extent(views, zone)
+
+
+def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime, *, using: str) -> date:
+    """Return the day before which page views may be pruned; raise when they may not."""
+    if calendar is not None and calendar.next_zone:
+        raise RebuildUnderWay
+    today = day_of(at, zone)
+    if before > today:
+        raise ValueError(f"before is {before}, and today is {today}. Page views of days to come can't be pruned.")
+    sealed = calendar.sealed_before if calendar is not None else None
+    bound = max(before, sealed or before)
+    pending = PageView.objects.using(using).pending().filter(timestamp__lt=start_of(bound, zone))
+    if sealed is not None and (count := pending.filter(timestamp__lt=start_of(sealed, zone)).count()):
+        raise PendingViews(
+            f"{count:,} pending page views are of days before {sealed}, which are sealed: they came by another door and"
+            " can be counted no more. Delete them, then prune."
+        )
+    if count := pending.count():
+        raise PendingViews(
+            f"{count:,} page views before {bound} are pending: pruned now, they would be in no figure. Run"
+            " backfill_aggregates first."
+        )
+    return bound
+
+
+def _seal(before: date, at: datetime, *, using: str) -> Calendar | None:
+    """Seal the days before one, unless they are; return the calendar then, None when nothing was ever counted."""
+    rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
+    rows.update(zone=F("zone"))  # the lock: a write, as the first statement
+    calendar = sql.current(rows).first()
+    zone = Calendar.zone_of(sql.current(rows))
+    bound = _bound(before, calendar, zone, at, using=using)
+    if calendar is not None and bound != calendar.sealed_before and _any_before(bound, zone, using=using):
+        calendar.sealed_before, calendar.sealed_on = bound, day_of(at, zone)
+        rows.update(sealed_before=bound, sealed_on=calendar.sealed_on)
+        sql.upsert(Seal, [(bound, calendar.sealed_on)], key=["before"], changes={"open_from": "least"}, using=using)
+    return calendar
+
+
+def _any_before(day: date, zone: ZoneInfo, *, using: str) -> bool:
+    return PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(day, zone)).exists()
+
+
+def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Done, None, None]:
+    if calendar is None or calendar.sealed_before is None:
+        return
+    zone = ZoneInfo(calendar.zone)
+    views = PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(calendar.sealed_before, zone))
+    run = _last_pruning(calendar.sealed_before, using=using)
+    if not (left := views.count()):
+        if run.pk:
+            _end(run, Run.Status.FINISHED, using=using)  # it was stopped after its last chunk
+        return
+    run.status, run.updated, run.finished = Run.Status.RUNNING, instant(None), None
+    run.result = {"before": calendar.sealed_before.isoformat(), "total": run.processed + left}
+    # Its `processed` is counted on by whoever prunes at the same time.
+    run.save(using=using, update_fields=["status", "updated", "finished", "result"] if run.pk else None)
+    processed, total = run.processed, run.processed + left
+    status = Run.Status.STOPPED
+    reached: datetime | None = None
+    try:
+        while True:
+            # From where the last chunk ended: dead index entries need not be passed.
+            rest = views.filter(timestamp__gte=reached) if reached else views
+            chunk = list(rest.order_by("timestamp", "pk").values_list("pk", "session_id", "timestamp")[:size])
+            if not chunk and reached is None:
+                break
+            reached = chunk[-1][2] if chunk else None
+            if chunk:
+                taken = [(pk, session_id) for pk, session_id, _ in chunk]
+                processed += sql.transact(partial(_prune_chunk, taken, zone, run, using=using), using=using)
+                yield Done(processed, max(total, processed))
+        status = Run.Status.FINISHED
+    finally:
+        _end(run, status, using=using)
+
+
+def _last_pruning(before: date, *, using: str) -> Run:
+    """Return the run of the last pruning before a day, to go on with, or a new one if that came to its end."""
+    run = Run.objects.using(using).filter(kind=Run.Kind.PRUNE).order_by("-started", "-pk").first()
+    if run is None or run.status == Run.Status.FINISHED or run.result.get("before") != before.isoformat():
+        return Run(kind=Run.Kind.PRUNE, started=instant(None))
+    return run
+
+
+def _end(run: Run, status: str, *, using: str) -> None:
+    now = instant(None)
+    Run.objects.using(using).filter(pk=run.pk).update(status=status, updated=now, finished=now)
+
+
+def _prune_chunk(chunk: Sequence[tuple[int, str]], zone: ZoneInfo, run: Run, *, using: str) -> int:
+    """Delete some page views, and note with their sessions the last day of which; return how many were there still."""
+    sessions = {session_id for _, session_id in chunk}
+    sql.lock_sessions(sessions, using=using)
+    views = PageView.objects.using(using).rolled_up().filter(pk__in=[pk for pk, _ in chunk])
+    # Once more, now that nobody else can change them; one that meanwhile changed its session waits for another chunk.
+    rows = list(sql.current(views.filter(session_id__in=sessions)).values_list("pk", "session_id", "timestamp"))
+    last: defaultdict[str, date] = defaultdict(lambda: date.min)
+    for _, session_id, at in rows:
+        last[session_id] = max(last[session_id], day_of(at, zone))
+    visitors = Visitor.objects.using(using).filter(session_id__in=last, last_sealed_day__isnull=False)
+    for session_id, day in sql.current(visitors).values_list("session_id", "last_sealed_day"):
+        last[session_id] = max(last[session_id], day or date.min)
+    sql.upsert(Visitor, last.items(), key=["session_id"], changes={"last_sealed_day": "set"}, using=using)
+    PageView.objects.using(using).filter(pk__in=[pk for pk, *_ in rows]).delete()
+    runs = Run.objects.using(using).filter(pk=run.pk)
+    runs.update(processed=F("processed") + len(rows), updated=instant(None))
+    return len(rows)

@@ -6,10 +6,12 @@ That a schedule was made is remembered in a `Run`, so that neither its deletion 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connections, models, router
 
 from pagestats.conf import conf
@@ -27,6 +29,23 @@ class Plan:
     name: str
     func: str
     every: timedelta
+    first_at: time | None = None
+    """The time of day, on the site's clock, at which it runs first; None is at once."""
+
+    def next_run(self, at: datetime) -> datetime:
+        """Return when it is to run first if it is made at an instant."""
+        if self.first_at is None:
+            return at
+        here = at.astimezone(ZoneInfo(settings.TIME_ZONE))
+        first = datetime.combine(here.date(), self.first_at, tzinfo=here.tzinfo)
+        return first if first > here else first + timedelta(days=1)
+
+    def describe(self) -> str:
+        """Return how often it runs, in words."""
+        if self.every == timedelta(days=1):
+            return "every day"
+        minutes = self.every // timedelta(minutes=1)
+        return f"every {minutes:,} minutes" if minutes > 1 else "every minute"
 
     def columns(self) -> dict[str, Any]:
         """Return the columns of its row that an owner may change, but for the time of the next run."""
@@ -60,8 +79,7 @@ class Standing:
 
     def describe(self) -> str:
         """Return how it stands in words, and what to do about it."""
-        minutes = self.plan.every // timedelta(minutes=1)
-        planned = f"every {minutes:,} minutes" if minutes > 1 else "every minute"
+        planned = self.plan.describe()
         match self.state:
             case "not made":
                 said = "not made yet; manage.py migrate or --restore makes it"
@@ -76,7 +94,13 @@ class Standing:
 
 def plans() -> list[Plan]:
     """Return the schedules that a site gets."""
-    return [Plan(name="pagestats clean-up", func="pagestats.tasks.clean_up", every=conf.CLEANUP_INTERVAL)]
+    night = timedelta(days=1)
+    return [
+        Plan(name="pagestats clean-up", func="pagestats.tasks.clean_up", every=conf.CLEANUP_INTERVAL),
+        Plan(name="pagestats rollups", func="pagestats.tasks.fold", every=timedelta(minutes=1)),
+        Plan(name="pagestats prune", func="pagestats.tasks.prune", every=night, first_at=time(3, 15)),
+        Plan(name="pagestats verify", func="pagestats.tasks.verify", every=night, first_at=time(4, 15)),
+    ]
 
 
 def make_after_migrate(*, using: str, **kwargs: Any) -> None:
@@ -102,7 +126,7 @@ def restore() -> None:
     """Make each schedule what this app makes of it, also one that its owner changed or deleted."""
     _require_tables()
     for plan in plans():
-        if not _rows(plan).update(next_run=instant(None), **plan.columns()):
+        if not _rows(plan).update(next_run=plan.next_run(instant(None)), **plan.columns()):
             _create(plan)
         if plan.name not in _made():
             _remember(plan)
@@ -178,7 +202,7 @@ def _rows(plan: Plan) -> Any:
 
 
 def _create(plan: Plan) -> None:
-    _rows(plan).create(name=plan.name, func=plan.func, next_run=instant(None), **plan.columns())
+    _rows(plan).create(name=plan.name, func=plan.func, next_run=plan.next_run(instant(None)), **plan.columns())
 
 
 def _delete_duplicates(plan: Plan) -> None:

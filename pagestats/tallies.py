@@ -13,8 +13,8 @@ from threading import Lock
 from django.db import DatabaseError, InterfaceError, router
 
 from pagestats import sql
-from pagestats.hits import instant
-from pagestats.models import ReportingZone, Tally
+from pagestats.hits import day_of, instant
+from pagestats.models import Calendar, Tally
 
 logger = logging.getLogger("pagestats")
 
@@ -96,8 +96,8 @@ def _add(counts: Counter[tuple[str, str]], *, using: str) -> None:
 
 
 def _reporting_day(using: str) -> date:
-    zone = ReportingZone.zone_of(ReportingZone.objects.using(using))
-    return instant(None).astimezone(zone).date()
+    zone = Calendar.zone_of(Calendar.objects.using(using))
+    return day_of(instant(None), zone)
 
 
 tallies = Tallies()

@@ -1,6 +1,6 @@
-"""What the cluster of django-q2 calls: the clean-up, and a backfill as a chain of short tasks.
+"""What the cluster of django-q2 calls: the clean-up, and a backfill and a verification as chains of short tasks.
 
-A chain is one `Run`. Each of its tasks is called with the number of its link, folds for a while, counts the link on and
+A chain is one `Run`. Each of its tasks is called with the number of its link, works for a while, counts the link on and
 enqueues the next one. A task whose link is not that of the run was delivered twice or comes too late, and does nothing.
 So a link may be enqueued again whenever the chain seems dead, and at most one next link comes of all that are at work.
 
@@ -10,19 +10,26 @@ django-q2 is imported where it is used: a site need not have it among its apps, 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from django.apps import apps
 from django.db import DatabaseError, router, transaction
 
 from pagestats import retention, rollups, sql
+from pagestats.conf import conf
 from pagestats.hits import instant
 from pagestats.models import PageView, Run
 
 BUDGET = timedelta(seconds=5)
 """How long a task of a chain goes on with the next chunk."""
+
+FOLD_EVERY = timedelta(seconds=3)
+FOLD_FOR = timedelta(seconds=50)
+"""How often, and for how long, a task folds what page views were stored pending: until the next minute's task."""
 
 UNSAVED = {"save": False}
 """Options of our tasks: successes are not listed, where they would push out those of the site. Failures always are."""
@@ -40,10 +47,48 @@ class BackfillUnderWay(Exception):
 
 
 def clean_up() -> int:
-    """Delete the stale sessions and restart a backfill that died. Return how many sessions."""
+    """Delete the stale sessions and restart a backfill and a verification that died. Return how many sessions."""
     deleted = retention.clean_up()
     restart_backfill()
+    restart_verification()
     return deleted
+
+
+def fold() -> int:
+    """Fold what PAGESTATS_ROLLUPS "deferred" stored pending, again and again for most of a minute; return how many.
+
+    The schedule calls it each minute. With "immediate" it does nothing: what came by another door waits for a backfill.
+    """
+    folded = 0
+    until = time.monotonic() + FOLD_FOR.total_seconds()
+    while conf.ROLLUPS == "deferred" and time.monotonic() < until:
+        with closing(rollups.fold()) as chunks:
+            for views in chunks:
+                folded += views
+                if time.monotonic() >= until:
+                    return folded
+        time.sleep(FOLD_EVERY.total_seconds())
+    return folded
+
+
+def prune() -> int:
+    """Prune what PAGESTATS_KEEP_PAGE_VIEWS does not keep, for BUDGET, then have the cluster call this again.
+
+    Return how many page views are pruned so far. The empty rows of sessions that were erased are swept up as well.
+    """
+    retention.sweep_visitors()
+    before = retention.kept_from()
+    if before is None:
+        return 0
+    processed = 0
+    until = time.monotonic() + BUDGET.total_seconds()
+    with closing(retention.prune(before)) as chunks:
+        for done in chunks:
+            processed = done.processed
+            if time.monotonic() >= until:
+                _enqueue_prune(using=router.db_for_write(PageView))
+                break
+    return processed
 
 
 def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
@@ -109,6 +154,57 @@ def backfill(run_id: int, link: int) -> int:
     return processed
 
 
+def verify() -> Run | None:
+    """Have the cluster verify all figures, slice by slice; return the run, or None when one is under way.
+
+    A verification that died is "stopped": what it compared is of yesterday.
+    """
+    using = router.db_for_write(PageView)
+    running = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
+    if running.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).exists():
+        return None
+    run = rollups.begin_verification(link=0)
+    _enqueue(run.pk, 0, task="verify_slices", using=using)
+    return run
+
+
+def verify_slices(run_id: int, link: int) -> int:
+    """Verify for BUDGET, then have the cluster call the next link; return how many figures differ so far.
+
+    What a link found is stored when it hands on: of one that is killed, or delivered twice, nothing counts twice.
+    """
+    using = router.db_for_write(PageView)
+    run = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING).first()
+    if run is None or _link(run) != link:
+        return 0
+    until = time.monotonic() + BUDGET.total_seconds()
+    with closing(rollups.verification(run, left=Run.Status.RUNNING)) as slices:
+        for _ in slices:
+            if time.monotonic() >= until:
+                hand_on = partial(_hand_on, run_id, link, task="verify_slices", result=run.result, using=using)
+                sql.transact(hand_on, using=using)
+                break
+    drift: int = run.result["drift"]
+    return drift
+
+
+def restart_verification(*, at: datetime | None = None) -> None:
+    """Enqueue the link again of a verification that shows no progress for a minute; one of a command is "stopped".
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    now = instant(at)
+    running = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
+    silent = running.filter(updated__lt=now - rollups.SILENCE_OF_THE_DEAD)
+    for run in list(silent):
+        if "link" not in run.result:
+            silent.filter(pk=run.pk).update(status=Run.Status.STOPPED, finished=now)
+        # Of two that find it dead at the same time, one finds it silent here.
+        elif silent.filter(pk=run.pk).update(updated=now):
+            _enqueue(run.pk, _link(run), task="verify_slices", using=silent.db)
+
+
 def require_django_q() -> None:
     """Raise `NoCluster` unless django-q2 is among the apps of the site."""
     if not apps.is_installed("django_q"):
@@ -145,26 +241,40 @@ def _link(run: Run) -> int:
     return link
 
 
-def _hand_on(run_id: int, link: int, *, using: str) -> None:
-    """Count the link of a run on, and enqueue the next one when that is committed. Only the first to come does."""
+def _hand_on(
+    run_id: int, link: int, *, task: str = "backfill", result: Mapping[str, Any] | None = None, using: str
+) -> None:
+    """Count the link of a run on, and enqueue the next one when that is committed. Only the first to come does.
+
+    Arguments:
+        task: what the cluster is to call.
+        result: what the link has come to; None where each chunk stored that.
+    """
     runs = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING)
     runs.update(updated=instant(None))  # the lock: a write, as the first statement
     for run in sql.current(runs):
         if _link(run) == link:
-            run.result["link"] = link + 1
+            run.result.update(result or {}, link=link + 1)
             run.save(using=using, update_fields=["result"])
-            _enqueue(run_id, link + 1, using=using)
+            _enqueue(run_id, link + 1, task=task, using=using)
 
 
-def _enqueue(run_id: int, link: int, *, using: str) -> None:
+def _enqueue(run_id: int, link: int, *, task: str = "backfill", using: str) -> None:
     """Put a link into the queue when the transaction commits that says it is due."""
     from django_q.tasks import async_task
 
     def enqueue() -> None:
         # The queue may be a table in a SQLite file that others write to.
         sql.retrying(
-            lambda: async_task("pagestats.tasks.backfill", run_id, link, q_options={**UNSAVED, "group": "pagestats"}),
+            lambda: async_task(f"pagestats.tasks.{task}", run_id, link, q_options={**UNSAVED, "group": "pagestats"}),
             using=using,
         )
 
     transaction.on_commit(enqueue, using=using)
+
+
+def _enqueue_prune(*, using: str) -> None:
+    """Put the rest of the pruning into the queue. It does not matter how often: what is pruned is gone."""
+    from django_q.tasks import async_task
+
+    sql.retrying(lambda: async_task("pagestats.tasks.prune", q_options={**UNSAVED, "group": "pagestats"}), using=using)

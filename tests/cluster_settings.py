@@ -2,6 +2,9 @@
 
 import json
 import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import timedelta
 
 from django.apps import AppConfig
@@ -15,17 +18,29 @@ PAGESTATS_BACKFILL_BATCH_SIZE = int(os.environ["PAGESTATS_TEST_BATCH_SIZE"])
 PAGESTATS_SCHEDULES = True
 
 
-class ShortLinks(AppConfig):
-    """Chains of tasks that take a part of a second, so that a short backfill has several."""
+class SlowChains(AppConfig):
+    """Chains of tasks that take a part of a second, of chunks that take long, so that a short backfill has several.
+
+    A chunk alone takes some milliseconds: a worker that is to be killed at its task would have ended it before.
+    """
 
     name = "tests"
 
     def ready(self) -> None:
-        """Shorten them."""
-        from pagestats import tasks
+        """Shorten the links, and lengthen the chunks."""
+        from pagestats import rollups, tasks
 
         if budget := os.environ.get("PAGESTATS_TEST_BUDGET"):
             tasks.BUDGET = timedelta(seconds=float(budget))
+        backfill, pause = rollups.backfill, float(os.environ["PAGESTATS_TEST_PAUSE"])
+
+        def slowed(chunks: Generator[rollups.Progress]) -> Iterator[rollups.Progress]:
+            with closing(chunks):
+                for progress in chunks:
+                    time.sleep(pause)
+                    yield progress
+
+        rollups.backfill = lambda **arguments: slowed(backfill(**arguments))
 
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.cluster_settings.ShortLinks"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.cluster_settings.SlowChains"]

@@ -12,6 +12,10 @@ from typing import Any
 
 CONNECT_TIMEOUT = 5  # seconds
 
+WITHOUT = "no database"
+NO_TESTS = 5  # pytest's exit code
+NOTHING = "chose no test"
+
 
 def address(name: str, *, port: str, user: str) -> dict[str, str]:
     """Say how to reach the server called name: by the environment, or else at its usual place."""
@@ -86,35 +90,41 @@ def obstacle(name: str, *, wait: float = 0) -> str:
 
 
 def run(arguments: list[str], *, required: set[str], wait: float) -> int:
-    """Run pytest on each database that can be reached, all at once; tell which it ran on, and return an exit code.
+    """Run pytest on each database that can be reached, all at once, and beside them what is about none.
 
-    The code is 0 when every run passed and every required database could be reached.
+    Tell which it ran on, and return an exit code: 0 when every run passed, any test was chosen and every required
+    database could be reached.
     """
     verdicts = {}
-    reached = []
+    parts = []
     for name in CONNECT:
         if reason := obstacle(name, wait=wait if name in required else 0):
             verdicts[name] = f"{'FAILED: required, but' if name in required else 'did not run:'} {reason}"
         else:
-            reached.append(name)
-    # Much of a run is waiting for its database, and each has one of its own.
+            parts.append((name, name, "each"))
+    parts.append((WITHOUT, "sqlite", "once"))
+    # Much of a run is waiting for its database or its browser, and each has one of its own.
     with ThreadPoolExecutor() as pool:
-        verdicts |= zip(reached, pool.map(lambda name: run_on(name, arguments), reached), strict=True)
+        ended = list(pool.map(lambda part: run_part(*part, arguments), parts))
+    verdicts |= {name: verdict for (name, _, _), verdict in zip(parts, ended, strict=True)}
     print("== the suite on each database")
-    for name in CONNECT:
+    for name in [*CONNECT, WITHOUT]:
         print(f"{name:12}{verdicts[name]}")
+    if all(verdict == NOTHING for verdict in ended):
+        return 1
     return int(any(verdict.startswith("FAILED") for verdict in verdicts.values()))
 
 
-def run_on(name: str, arguments: list[str]) -> str:
-    """Run pytest on one database, print all it said when it has ended, and return how it ended."""
+def run_part(name: str, database: str, part: str, arguments: list[str]) -> str:
+    """Run pytest on a part of the suite, print all it said when it has ended, and return how it ended."""
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", *arguments]
-    ended = subprocess.run(
-        command, env={**os.environ, "PAGESTATS_TEST_DB": name}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "PAGESTATS_TEST_DB": database, "PAGESTATS_TEST_PART": part}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     took = f"{time.monotonic() - began:.0f} s"
     print(f"== {name}", ended.stdout, ended.stderr, sep="\n", flush=True)
+    if ended.returncode == NO_TESTS:
+        return NOTHING
     return f"FAILED: pytest ended with {ended.returncode} after {took}" if ended.returncode else f"passed in {took}"
 
 

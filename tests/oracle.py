@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -232,7 +233,11 @@ class Rollups(NamedTuple):
 
 
 def reporting_day(at: datetime.datetime, zone: str) -> datetime.date:
-    return at.astimezone(ZoneInfo(zone)).date()
+    """The day that began last. It is that of the clock but for an hour, where clocks were put back over midnight."""
+    local = at.astimezone(ZoneInfo(zone))
+    days = [local.date() + datetime.timedelta(days=1), local.date()] if local.fold else [local.date()]
+    begins = {day: datetime.datetime.combine(day, datetime.time(), ZoneInfo(zone)) for day in days}
+    return next(day for day, begin in begins.items() if begin.astimezone(datetime.UTC) <= at)
 
 
 def expected_rollups(views: Iterable[RolledUpView], zone: str) -> Rollups:
@@ -335,6 +340,217 @@ def visitors_added_up(
         if (key_dimension, key_value) == (dimension, value) and start <= previous_day and day <= end
     )
     return of_days - returned
+
+
+# The site over time: rows that are pruned, erased, moved, and counted in another zone
+
+
+class SealedDay(ValueError):
+    """What was asked for is about a day whose page views were pruned."""
+
+
+class CannotTell(ValueError):
+    """Page views that would tell a figure were pruned."""
+
+
+class Told(NamedTuple):
+    """The figures of a range of days. None can't be told. Days: (day, views, visitors)."""
+
+    views: int
+    visitors: int
+    new_visitors: int | None
+    days: tuple[tuple[datetime.date, int, int], ...]
+
+
+class LastingSite(Site):
+    """A site whose page views are also pruned, erased and moved. What was pruned is remembered here, and was counted.
+
+    `seals` has for each boundary at which page views were pruned the earliest day that was counted after that: which
+    sessions of a page came back over the boundary is known of earlier days only.
+    """
+
+    def __init__(self, *, zone: str) -> None:
+        super().__init__()
+        self.zone = zone
+        self.pruned: list[View] = []
+        self.is_deferred = False
+        self.sealed_before: datetime.date | None = None
+        self.seals: dict[datetime.date, datetime.date] = {}
+
+    def counted(self) -> list[View]:
+        """All page views that are in the figures, those that are gone too."""
+        return [*self.pruned, *self.views]
+
+    def day(self, view: View) -> datetime.date:
+        return reporting_day(view.timestamp, self.zone)
+
+    def is_sealed(self, view: View) -> bool:
+        return self.sealed_before is not None and self.day(view) < self.sealed_before
+
+    def unsealed(self) -> list[View]:
+        return [view for view in self.views if not self.is_sealed(view)]
+
+    def snapshot(self, at: datetime.datetime) -> dict[str, Any]:
+        """Every field of the answer: a page view counts for ever."""
+        everything = Site()
+        everything.views, everything.sessions, everything.content = self.counted(), self.sessions, self.content
+        return everything.snapshot(at)
+
+    # What happens to rows
+
+    def record(self, path: str, session_id: str, at: datetime.datetime, page_type: str = "") -> View | None:
+        """Store a view, or None: a repeat. Raise for one of a sealed day; then nothing is stored."""
+        view = super().record(path, session_id, at, page_type)
+        if view is not None and self.is_sealed(view):
+            self.delete([view])
+            raise SealedDay(view)
+        if view is not None:
+            view.rolled_up = False
+            if not self.is_deferred:
+                self.roll_up(view)
+        return view
+
+    def record_all(self, hits: Iterable[tuple[str, str, datetime.datetime, str]]) -> int:
+        """Record hits in order, or none of them."""
+        views, seals = list(self.views), dict(self.seals)
+        try:
+            return super().record_all(hits)
+        except SealedDay:
+            self.views, self.seals = views, seals
+            raise
+
+    def roll_up(self, view: View) -> None:
+        view.rolled_up = True
+        self.open_seals(self.day(view))
+
+    def open_seals(self, day: datetime.date) -> None:
+        """Note that a day was counted now."""
+        self.seals = {before: min(open_from, day) for before, open_from in self.seals.items()}
+
+    def seal(self, before: datetime.date, *, today: datetime.date) -> None:
+        """Note that page views are pruned today."""
+        self.sealed_before = before
+        self.seals[before] = min(today, self.seals.get(before, today))
+
+    def prune(self, views: Collection[View]) -> None:
+        self.delete(views)
+        self.pruned += views
+
+    def erase(self, session_id: str) -> int:
+        if any(self.is_sealed(view) for view in self.counted() if view.session_id == session_id):
+            raise SealedDay(session_id)
+        gone = [view for view in self.views if view.session_id == session_id]
+        self.delete(gone)
+        self.sessions.pop(session_id, None)
+        return len(gone)
+
+    def forget(self, session_id: str, random_id: str) -> int:
+        for view in self.counted():
+            if view.session_id == session_id:
+                view.session_id = random_id
+        if session_id in self.sessions:
+            self.sessions[random_id] = self.sessions.pop(session_id)
+        return sum(view.session_id == random_id for view in self.views)
+
+    def merge(self, source: str, target: str) -> int:
+        if any(self.is_sealed(view) for view in self.counted() if view.path in (source, target)):
+            raise SealedDay(source, target)
+        moved = [view for view in self.views if view.path == source]
+        for view in moved:
+            view.path = target
+        here = {id_: (target, last_seen) for id_, (path, last_seen) in self.sessions.items() if path == source}
+        self.sessions.update(here)
+        return len(moved)
+
+    # What is told of a range of days, both included
+
+    def report(self, start: datetime.date, end: datetime.date, path: str | None = None) -> Told:
+        """Count the figures of the site, or of one page; raise where they can't be told."""
+        if path is not None and self.is_crossed(start, end, path):
+            raise CannotTell(start, end, path)
+        sessions: dict[datetime.date, list[str]] = defaultdict(list)
+        for view in self.counted():
+            if path in (None, view.path):
+                sessions[self.day(view)].append(view.session_id)
+        within = [(day, sessions.get(day, [])) for day in days_of(start, end)]
+        visitors = {session_id for _, there in within for session_id in there}
+        been_before = {session_id for day, there in sessions.items() if day < start for session_id in there}
+        return Told(
+            views=sum(len(there) for _, there in within),
+            visitors=len(visitors),
+            new_visitors=len(visitors - been_before) if path is None or self.knows_who_is_new(end, path) else None,
+            days=tuple((day, len(there), len(set(there))) for day, there in within),
+        )
+
+    def pages(self, start: datetime.date, end: datetime.date) -> tuple[tuple[str, int, int | None], ...]:
+        """Count (path, views, visitors) of each page of a range, most viewed first; of no page visitors or of all."""
+        sessions: dict[str, list[str]] = defaultdict(list)
+        for view in self.counted():
+            if start <= self.day(view) <= end:
+                sessions[view.path].append(view.session_id)
+        is_crossed = self.is_crossed(start, end)
+        rows = [(path, None if is_crossed else len(set(there)), len(there)) for path, there in sessions.items()]
+        return tuple((path, views, visitors) for path, visitors, views in most_first(rows))
+
+    def hours(
+        self, start: datetime.date, end: datetime.date, path: str | None = None
+    ) -> tuple[tuple[datetime.datetime, int, int], ...]:
+        """Count (when it begins, views, visitors) of each hour; raise where views are gone."""
+        if self.sealed_before is not None and start < self.sealed_before:
+            raise CannotTell(start)
+        begins = [begin for day in days_of(start, end) for begin in hours_of(day, self.zone)]
+        sessions: dict[datetime.datetime, list[str]] = {begin: [] for begin in begins}
+        for view in self.views:
+            if path in (None, view.path) and start <= self.day(view) <= end:
+                sessions[max(begin for begin in begins if begin <= view.timestamp)].append(view.session_id)
+        return tuple((begin, len(there), len(set(there))) for begin, there in sessions.items())
+
+    def is_crossed(self, start: datetime.date, end: datetime.date, path: str | None = None) -> bool:
+        """Tell whether sessions may have come back over a seal in the range who can't be known again."""
+        return any(
+            start < before <= end
+            and self.is_any_sealed(start, before, path)
+            and (open_from <= end or self.is_any_pending(start, end, path))
+            for before, open_from in self.seals.items()
+        )
+
+    def knows_who_is_new(self, end: datetime.date, path: str) -> bool:
+        """Tell whether nobody may be new to a page since a seal who had been there before it."""
+        return not any(
+            before <= end
+            and self.is_any_sealed(datetime.date.min, before, path)
+            and (open_from <= end or self.is_any_pending(datetime.date.min, end, path))
+            for before, open_from in self.seals.items()
+        )
+
+    def is_any_sealed(self, start: datetime.date, before: datetime.date, path: str | None) -> bool:
+        """Tell whether a view was counted before a seal."""
+        return any(
+            path in (None, view.path) and view.rolled_up and start <= self.day(view) < before for view in self.counted()
+        )
+
+    def is_any_pending(self, start: datetime.date, end: datetime.date, path: str | None) -> bool:
+        return any(path in (None, view.path) and start <= self.day(view) <= end for view in self.pending())
+
+
+def days_of(start: datetime.date, end: datetime.date) -> list[datetime.date]:
+    """The days from one to another, both included."""
+    return [start + datetime.timedelta(days=number) for number in range((end - start).days + 1)]
+
+
+@functools.lru_cache(maxsize=256)
+def hours_of(day: datetime.date, zone: str) -> list[datetime.datetime]:
+    """When the hours of the clock begin on a day, in UTC, found by going through it minute by minute."""
+    midnights = (datetime.datetime.combine(day + datetime.timedelta(days=days), datetime.time()) for days in (0, 1))
+    at, until = (midnight.replace(tzinfo=ZoneInfo(zone)).astimezone(datetime.UTC) for midnight in midnights)
+    begins, before = [], None
+    while at < until:
+        local = at.astimezone(ZoneInfo(zone))
+        if (hour := (local.hour, local.utcoffset())) != before:
+            begins.append(at)
+        before = hour
+        at += datetime.timedelta(minutes=1)
+    return begins
 
 
 @contextlib.contextmanager

@@ -40,6 +40,10 @@ DATABASES_BY_NAME: dict[str, dict[str, Any]] = {
     },
 }
 
+if os.environ.get("PAGESTATS_TEST_PREPARED"):
+    # What docs/speed.md suggests for PostgreSQL: its server prepares the statements, and plans each of them once.
+    DATABASES_BY_NAME["postgresql"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 5}
+
 DATABASES = {"default": DATABASES_BY_NAME[os.environ.get("PAGESTATS_TEST_DB", "sqlite")]}
 
 SECRET_KEY = "a key for tests"

@@ -10,15 +10,17 @@ from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone, translation
 
 from example_project.blog.models import Post
-from pagestats import admin, retention
-from pagestats.admin import StatsAdmin, address
-from pagestats.models import PageView, ReportingZone, Stats, Tally
+from pagestats import retention
+from pagestats.admin import StatsAdmin, facts
+from pagestats.models import Calendar, PageView, Rollup, Run, Stats, Tally
 from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.rollups import begin_verification, verification
 from pagestats.stats import PageStat
 from tests.factories import T0, a_hit, raw_views
 from tests.test_stats import CONTENT
 
 STATS = "/admin/pagestats/stats/"
+ALL = f"{STATS}?period=all"  # what is recorded here is not of the last 30 days
 LISTS = ["pagestats_pageview", "pagestats_activesession"]
 
 
@@ -58,7 +60,7 @@ def test_no_query_counts_further_than_the_list_goes(admin_client, rows, name, dj
 
 @pytest.mark.django_db
 def test_the_list_ends_where_the_count_does(admin_client, rows, monkeypatch):
-    monkeypatch.setattr(admin, "MOST_ROWS", 120)
+    monkeypatch.setattr(facts, "MOST_ROWS", 120)
     page = admin_client.get(reverse("admin:pagestats_pageview_changelist"), {"p": 2})
     assert page.context["cl"].paginator.count == 120
     assert len(page.context["cl"].result_list) == 20
@@ -125,7 +127,7 @@ def figures(settings):
         record_heartbeat(a_hit(session_id=f"s{n}", path="/hello", at=now))
     record_heartbeat(a_hit(session_id="t", path="/", at=now))
     raw_views(("/hello", f"pending {n}", T0) for n in range(1200))
-    day = now.astimezone(ReportingZone.zone_of(ReportingZone.objects.all())).date()
+    day = now.astimezone(Calendar.zone_of(Calendar.objects.all())).date()
     for outcome, reason, ago, count in [
         ("recorded", "", 0, 1200),
         ("recorded", "", 1, 34),
@@ -189,24 +191,30 @@ def test_no_cache_keeps_the_page(admin_client):
 
 @pytest.mark.django_db
 def test_the_page_shows_the_figures(admin_client, figures):
-    response = admin_client.get(STATS)
-    assert [(card.label, card.figure, card.note) for card in response.context["cards"]] == [
-        ("Active now", "4", "in the last 2 minutes"),
-        ("Page views", "1,203", ""),
-        ("Daily visitors", "1,201", "counted once a day"),
-        ("Published: posts", "1", ""),
-        ("Published: pages", "0", ""),
+    response = admin_client.get(ALL)
+    assert [(card.label, card.figure, card.note, card.changes) for card in response.context["cards"]] == [
+        ("Active now", "4", "in the last 2 minutes", ()),
+        ("Page views", "1,203", "1,203 since tracking began", ()),
+        ("Daily visitors", "1,201", "counted once a day", ()),
     ]
-    assert shown(response, "viewing_now") == [("/hello", "3"), ("/", "1")]
-    assert shown(response, "pages") == [
-        ("Hello World", "/hello", "/hello", "blog", "1,201", "100.00"),
-        ("Home", "/", "/", "home", "1", "0.08"),
-        ("/constructor", "", "", "other", "1", "0.08"),
+    assert shown(response, "viewing_now") == [("/hello", "Hello World", "3"), ("/", "Home", "1")]
+    pages = response.context["pages"]
+    assert [
+        tuple(row[key] for key in ("title", "path", "type", "views", "visitors", "share")) for row in pages["rows"]
+    ] == [
+        ("Hello World", "/hello", "blog", "1,201", "1,201", "100.00"),
+        ("Home", "/", "home", "1", "1", "0.08"),
+        ("/constructor", "", "other", "1", "1", "0.08"),
     ]
-    assert response.context["pages_shown"] == "3 pages"
+    assert (pages["shown"], pages["total"]) == ("1–3 of 3", 3)
     texts = Page(response).texts
     for text in ["Hello World", "/hello", "1,201", "/constructor", "March 11, 2026, 1 p.m.", "Robot", "1,234"]:
         assert text in texts
+    assert texts[texts.index("Published: posts") + 1] == "1"
+    assert texts[texts.index("Published: pages") + 1] == "0"
+    series = response.context["series"].rows
+    assert (series[0], series[3]) == (("March 11, 2026", "1", "1"), ("March 14, 2026", "1,202", "1,201"))
+    assert {"March 11, 2026", "1,202"} <= {*texts}
 
 
 @pytest.mark.django_db
@@ -239,38 +247,47 @@ def test_an_empty_page_says_what_to_do_next(admin_client):
     assert "No page view yet." in texts
     assert "Open a page of your site in another window, then refresh this page." in texts
     assert "Nobody has been on the site in the last 2 minutes." in texts
-    assert texts.count("Never") == 2
+    assert texts.count("Never") == 3  # verified, cleaned up, backfilled
 
 
 @pytest.mark.django_db
 def test_a_site_without_content_sources_is_told_of_them(admin_client):
     record_page_views([a_hit()])
-    assert "PAGESTATS_CONTENT" in Page(admin_client.get(STATS)).main
+    assert "PAGESTATS_CONTENT" in Page(admin_client.get(ALL)).main
 
 
 @pytest.mark.django_db
-def test_a_hundred_pages_are_shown_and_the_number_of_all_is_said(admin_client):
-    raw_views((f"/{n}", "s", T0) for n in range(1001))
+def test_a_hundred_paths_are_viewed_now_and_the_others_are_said(admin_client):
     now = timezone.now()
     for n in range(101):
         record_heartbeat(a_hit(session_id=f"s{n}", path=f"/{n}", at=now))
     response = admin_client.get(STATS)
-    assert len(response.context["pages"]) == len(response.context["viewing_now"]) == 100
-    assert response.context["pages_shown"] == "The first 100 of 1,001 pages"
-    assert "1 more visitor is on other pages." in Page(response).texts
+    assert len(response.context["viewing_now"]) == 100
+    assert response.context["elsewhere"] == "1"
 
 
 @pytest.mark.django_db
 def test_the_number_of_queries_does_not_depend_on_what_there_is(admin_client, settings, django_capture_queries):
     settings.PAGESTATS_CONTENT = CONTENT
     raw_views([("/0", "s", T0)])
-    few = django_capture_queries(lambda: admin_client.get(STATS))
+    record_heartbeat(a_hit(at=timezone.now()))
+    few = django_capture_queries(lambda: admin_client.get(ALL))
     Post.objects.bulk_create(Post(title=str(n), slug=str(n), published=True) for n in range(50))
     raw_views((f"/{n}", f"s{n}", T0) for n in range(150))
     for n in range(20):
         Tally.objects.create(day=timezone.localdate(), outcome="not_stored", reason=f"{n}", count=n)
         record_heartbeat(a_hit(session_id=f"s{n}", path=f"/{n}", at=timezone.now()))
-    assert len(django_capture_queries(lambda: admin_client.get(STATS))) == len(few)
+    assert len(django_capture_queries(lambda: admin_client.get(ALL))) == len(few)
+
+
+@pytest.mark.django_db
+def test_to_ask_again_who_is_here_costs_one_statement(admin_client, figures, django_capture_queries):
+    active = f"{STATS}active/"
+    etag = admin_client.get(active).headers["ETag"]
+    asked = django_capture_queries(lambda: admin_client.get(active, headers={"if-none-match": etag}))
+    assert admin_client.get(active, headers={"if-none-match": etag}).status_code == 304
+    [statement] = [statement for statement in asked if "pagestats" in statement]
+    assert "pagestats_activesession" in statement
 
 
 @pytest.mark.django_db
@@ -287,13 +304,18 @@ def test_what_a_visitor_named_is_text_and_no_more(admin_client, settings):
     record_page_views([a_hit(path=path) for path in [*hostile, "/bold"]])
     record_heartbeat(a_hit(path=hostile[0], at=timezone.now()))
     Tally.objects.create(day=timezone.localdate(), outcome="failed", reason="<i>Error</i>", count=1)
-    page = Page(admin_client.get(STATS))
+    page = Page(admin_client.get(ALL))
     for text in [*hostile, "<b>bold</b>", "<i>Error</i>"]:
         assert text in page.texts
-    tags = {tag for tag, _ in page.elements}
-    assert not tags & {"b", "i"}
-    assert not any("onmouseover" in attributes for _, attributes in page.elements)
-    assert not any(str(attributes.get("href", "")).startswith(("//", "javascript:")) for _, attributes in page.elements)
+    viewed = [*hostile, "/bold"]
+    pages = [Page(admin_client.get(f"{STATS}page/", {"path": it, "period": "all"})) for it in viewed]
+    for shown_page, it in zip(pages, viewed, strict=True):
+        assert it in shown_page.texts
+    for shown_page in [page, *pages, Page(admin_client.get(ALL, {"q": hostile[1], "period": "</script><b>"}))]:
+        assert not {tag for tag, _ in shown_page.elements} & {"b", "i"}
+        assert not any("onmouseover" in attributes for _, attributes in shown_page.elements)
+        hrefs = [str(attributes.get("href", "")) for _, attributes in shown_page.elements]
+        assert not any(href.startswith(("//", "javascript:")) for href in hrefs)
 
 
 @pytest.mark.parametrize(
@@ -312,18 +334,18 @@ def test_what_a_visitor_named_is_text_and_no_more(admin_client, settings):
     ],
 )
 def test_a_page_that_the_site_knows_is_linked_to_and_no_other(path, page_type, href):
-    assert address(PageStat(path, "Title", page_type, 1)) == href
+    assert PageStat(path, "Title", page_type, 1).href == href
 
 
 @pytest.mark.django_db
 def test_times_are_in_the_reporting_zone_which_is_named(admin_client):
     record_page_views([a_hit(at=datetime(2026, 3, 14, 12, 0, tzinfo=UTC))])
-    ReportingZone.objects.update(name="Pacific/Kiritimati")
+    Calendar.objects.update(zone="Pacific/Kiritimati")
     with timezone.override("America/New_York"):
-        page = Page(admin_client.get(STATS))
+        page = Page(admin_client.get(ALL))
     assert any("(Pacific/Kiritimati)" in text for text in page.texts)
     assert "March 15, 2026, 2 a.m." in page.texts
-    assert "since March 15, 2026" in page.texts
+    assert any(text.startswith("March 15, 2026 – ") for text in page.texts)
     assert "2026-03-15T02:00:00+14:00" in page.main
 
 
@@ -332,14 +354,16 @@ def test_times_are_in_the_reporting_zone_which_is_named(admin_client):
     ("name", "label", "note"),
     [
         ("anonymous", "Daily visitors", "counted once a day"),
-        ("cookie", "Unique visitors", "since tracking began"),
-        ("client", "Unique visitors", "since tracking began"),
+        ("cookie", "Unique visitors", "in these days"),
+        ("client", "Unique visitors", "in these days"),
     ],
 )
 def test_visitors_are_called_what_they_are(admin_client, settings, name, label, note):
     settings.PAGESTATS_IDENTITY = name
-    card = admin_client.get(STATS).context["cards"][2]
-    assert (card.label, card.note) == (label, note)
+    cards = admin_client.get(STATS).context["cards"]
+    assert (cards[2].label, cards[2].note) == (label, note)
+    others = [card.label for card in cards[3:]]
+    assert others == ([] if name == "anonymous" else ["New visitors", "Returning visitors"])
 
 
 @pytest.mark.django_db
@@ -352,11 +376,12 @@ def test_the_timeout_is_said_as_it_is_set(admin_client, settings):
 
 @pytest.mark.django_db
 def test_the_page_needs_neither_inline_style_nor_script(admin_client, figures):
-    page = Page(admin_client.get(STATS))
+    page = Page(admin_client.get(ALL))
     assert "style" not in {tag for tag, _ in page.elements}
     assert not any("style" in attributes for _, attributes in page.elements)
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
-    assert "<script" not in page.main
+    scripts = [attributes for tag, attributes in page.elements if tag == "script" and "src" not in attributes]
+    assert scripts == [{"id": "pagestats-series", "type": "application/json"}]
     assert ("link", {"rel": "stylesheet", "href": "/static/pagestats/admin.css"}) in page.elements
 
 
@@ -375,7 +400,9 @@ def test_every_string_can_be_translated(admin_client, monkeypatch, request, full
         )
     # What formats of dates and numbers come to is not this app's.
     monkeypatch.setattr("django.utils.formats.get_format", trans_formats)
-    text = "\n".join(Page(admin_client.get(STATS)).texts)
+    html = Page(admin_client.get(ALL)).main
+    html += Page(admin_client.get(f"{STATS}page/?path=/hello")).main if full else ""
+    text = "\n".join(re.findall(">([^<>]*)<", re.sub("<script.*?</script>", "", html, flags=re.DOTALL)))
     assert text.count("⟦") > 15
     while text != (text := re.sub("⟦[^⟦⟧]*⟧", "", text)):
         pass
@@ -396,10 +423,11 @@ def trans_formats(name, *args, **kwargs):
 @pytest.mark.django_db
 def test_numbers_and_dates_are_written_as_the_language_does(admin_client, figures, settings):
     settings.LANGUAGE_CODE = "de"
-    response = admin_client.get(STATS)
+    response = admin_client.get(ALL)
     assert response.context["cards"][1].figure == "1.203"
     assert "11. März 2026 13:00" in Page(response).texts
     assert 'width="0.08"' in response.content.decode()
+    assert response.context["series"].rows[3] == ("14. März 2026", "1.202", "1.201")
 
 
 other_site = AdminSite(name="other")
@@ -416,3 +444,30 @@ def test_another_admin_site_may_have_the_page_too(client_of, settings):
     assert response.status_code == 200
     assert '<a href="/elsewhere/">' in response.content.decode()
     assert 'href="/admin/' not in response.content.decode()
+
+
+# -- Verified ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_the_page_says_when_the_figures_were_verified_and_what_was_found(admin_client, figures):
+    texts = Page(admin_client.get(STATS)).texts
+    assert texts[texts.index("Verified") + 1] == "Never"
+    list(verification(begin_verification()))
+    Run.objects.filter(kind="verify").update(finished=T0)
+    texts = Page(admin_client.get(STATS)).texts
+    assert texts[texts.index("Verified") + 1 :][:2] == ["March 14, 2026, 1 p.m.", ": exact"]
+    Rollup.objects.filter(value="/hello").update(views=9)
+    Calendar.objects.update(sealed_before=(T0 - timedelta(days=9)).date())
+    list(verification(begin_verification()))
+    Run.objects.filter(kind="verify").update(finished=T0)
+    texts = Page(admin_client.get(STATS)).texts
+    assert texts[texts.index("Verified") + 1 :][:4] == [
+        "March 14, 2026, 1 p.m.",
+        ":",
+        "1 figure differs",
+        "manage.py verify_aggregates",
+    ]
+    assert "Days before March 5, 2026 are sealed: their page views were pruned." in texts
+    begin_verification()  # one that runs, or died, says nothing yet
+    assert Page(admin_client.get(STATS)).texts == texts

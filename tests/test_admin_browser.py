@@ -1,15 +1,18 @@
 """The admin's page *Page stats*, seen with a real Chromium."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import django
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, Route
+from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 from tests.test_browser import (
+    CHROME,
     LONG_PATH,
     PATIENCE,
     ROOT,
@@ -18,7 +21,9 @@ from tests.test_browser import (
     Site,
     browser,  # noqa: F401
     environment,
+    figures,
     read,
+    served,
     site,  # noqa: F401
     table,
     visitor,  # noqa: F401
@@ -33,9 +38,10 @@ django.setup()
 from datetime import timedelta
 from django.utils import timezone
 from pagestats.hits import Hit
-from pagestats.models import PageView, Tally
+from pagestats.models import PageView, Rollup, Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.retention import clean_up
+from pagestats.rollups import begin_verification, verification
 now = timezone.now()
 paths = ["/first", "/about", {LONG_PATH!r}, {HOSTILE_PATH!r}, *(f"/unknown/{{n}}" for n in range(120))]
 record_page_views(Hit(path=path, session_id=f"s{{n}}", at=now) for n, path in enumerate(paths))
@@ -47,15 +53,20 @@ for outcome, reason in [("recorded", ""), ("repeat", ""), ("not_stored", "bot"),
     for day in (today - timedelta(days=1), today, today + timedelta(days=1)):
         Tally.objects.create(day=day, outcome=outcome, reason=reason, count=123456)
 clean_up()
+Rollup.objects.update(views=1234)
+list(verification(begin_verification()))
 """
+
+
+def fill(database: Path) -> None:
+    command = [sys.executable, "-c", FILL]
+    subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
 
 
 @pytest.fixture
 def filled(site: Site) -> Site:  # noqa: F811
     """The site after a few of everything was recorded."""
-    database = site.log.with_name("example.sqlite3")
-    command = [sys.executable, "-c", FILL]
-    subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    fill(site.log.with_name("example.sqlite3"))
     return site
 
 
@@ -68,10 +79,12 @@ def log_in(window: BrowserContext) -> Page:
     return page
 
 
-def figures(page: Page) -> dict[str, str]:
-    """Return the cards of the page: label to figure."""
-    cards = page.locator(".pagestats-cards > div")
-    return {card.locator("dt").inner_text(): card.locator("dd").first.inner_text() for card in cards.all()}
+def facts(page: Page) -> list[tuple[str, str]]:
+    """Return the facts of all time: label and figure."""
+    return [
+        (row.locator("dt").inner_text(), row.locator("dd").inner_text())
+        for row in page.locator(".pagestats-all-time .pagestats-facts > div").all()
+    ]
 
 
 def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: MakeVisitor) -> None:  # noqa: F811
@@ -87,12 +100,14 @@ def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: M
         "Active now": "1",
         "Page views": "1",
         "Daily visitors": "1",
-        "Published: posts": "2",
-        "Published: pages": "1",
     }
-    assert table(page, "Viewing now") == [("/first", "1")]
-    assert table(page, "Pages by views") == [("The first post\n/first", "blog", "1")]
+    assert table(page, "Viewing now") == [("The first post /first", "1")]
+    assert table(page, "Pages") == [("The first post /first", "blog", "1", "1")]
+    assert ("Published: posts", "2") in facts(page)
     page.get_by_role("link", name="The first post").click()
+    assert page.locator(".pagestats-title").inner_text() == "The first post"
+    assert figures(page) == {"Active now": "1", "Page views": "1", "Daily visitors": "1"}
+    page.get_by_role("link", name="Open the page").click()
     assert page.url.endswith("/first")
 
 
@@ -100,21 +115,21 @@ def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: M
 OURS = None if django.VERSION >= (6, 0) else ".pagestats"
 
 
-def look_at(page: Page) -> None:
+def look_at(page: Page, address: str = STATS, *, context: str | None = OURS) -> None:
     """Look at the page in each width for what is too wide, and for what axe finds."""
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
-        read(page, STATS)
+        read(page, address)
         wide = page.evaluate("document.scrollingElement.scrollWidth")
         assert wide <= width, f"{wide} px wide in a window of {width} px"
         spilling = page.evaluate(
             "[...document.querySelectorAll('.pagestats *')].filter(e => e.scrollWidth > e.clientWidth + 1"
-            " && e.clientWidth && getComputedStyle(e).display !== 'inline'"
-            " && !e.matches('.pagestats-unseen')).map(e => e.className || e.tagName)"
+            " && e.clientWidth && e.checkVisibility() && getComputedStyle(e).display !== 'inline'"
+            " && !e.matches('.pagestats-unseen, .pagestats-scroll')).map(e => e.className || e.tagName)"
         )
         assert spilling == [], f"{spilling} at {width} px"
         if width in (360, 1600):
-            found = Axe().run(page, context=OURS)
+            found = Axe().run(page, context=context)
             assert found.violations_count == 0, f"{width} px:\n{found.generate_report()}"
 
 
@@ -137,15 +152,111 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
 ) -> None:
     page = log_in(visitor(javascript=True, color_scheme=color_scheme))
     look_at(page)
-    assert page.get_by_text("The first 100 of 124 pages").is_visible()
+    assert page.get_by_text("1–50 of 124").is_visible()
     assert page.get_by_role("heading", level=2).all_inner_texts() == [
         "At a glance",
+        "By day",
+        "Pages",
         "Viewing now",
-        "Pages by views",
+        "All time",
         "Health",
     ]
     assert page.title() == "Page stats | Django site admin"
     assert ("Recorded", "123,456", "246,912") in table(page, "Health")
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_page_of_one_path_and_the_table_of_a_custom_period_are_accessible(
+    visitor: MakeVisitor,  # noqa: F811
+    filled: Site,
+    color_scheme: str,
+) -> None:
+    page = log_in(visitor(javascript=True, color_scheme=color_scheme))
+    today = page.evaluate("new Date().toISOString().slice(0, 10)")
+    look_at(page, f"{STATS}page/?path=/first&start=2026-01-01&end={today}")
+    page.get_by_text("The same figures as a table").click()
+    assert page.get_by_role("table", name="By day").is_visible()
+    found = Axe().run(page, context=OURS)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascript(
+    visitor: MakeVisitor,  # noqa: F811
+    filled: Site,
+) -> None:
+    still = log_in(visitor())
+    read(still, STATS)
+    assert still.locator(".pagestats-canvas svg").is_visible()
+    points = still.locator(".pagestats-canvas polyline.pagestats-views:not(.pagestats-before)").get_attribute("points")
+    assert points is not None
+    assert len(points.split()) == 30
+
+    page = log_in(visitor(javascript=True))
+    read(page, STATS)
+    canvas = page.locator(".pagestats-canvas canvas")
+    canvas.wait_for()
+    assert not page.locator(".pagestats-canvas svg").is_visible()
+    assert not page.locator(".pagestats-tip").is_visible()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 40)  # today
+    tip = page.locator(".pagestats-tip")
+    tip.wait_for()
+    told = " ".join(tip.inner_text().split())
+    page.get_by_text("The same figures as a table").click()
+    day, views, visitors = table(page, "By day")[-1]
+    assert told == f"{day} Page views{views} Visitors{visitors}"
+    # It is drawn anew in another theme and at another width.
+    page.locator("html").evaluate("html => html.dataset.theme = 'dark'")
+    page.set_viewport_size({"width": 500, "height": 800})
+    page.wait_for_function("document.querySelector('.pagestats-canvas canvas').clientWidth < 500")
+    assert page.locator(".pagestats-canvas canvas").count() == 1
+
+
+def test_a_period_is_picked_with_a_click_and_with_two_days(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811
+    page = log_in(visitor())
+    read(page, STATS)
+    period = page.get_by_role("navigation", name="Period")
+    period.get_by_role("link", name="Today").click()
+    assert page.url.endswith("?period=today")
+    assert period.locator("[aria-current]").inner_text() == "Today"
+    assert page.get_by_role("heading", name="By hour").is_visible()
+    page.get_by_role("searchbox").fill("about")
+    page.get_by_role("button", name="Search").click()
+    assert page.url.endswith("?period=today&q=about")
+    assert table(page, "Pages") == [("About /about", "page", "1,234", "1")]
+    period.get_by_text("Custom").click()
+    period.get_by_label("From").fill("2026-01-05")
+    period.get_by_label("To").fill("2026-01-11")
+    period.get_by_role("button", name="Show").click()
+    assert "period=custom&start=2026-01-05&end=2026-01-11" in page.url
+    assert "q=about" in page.url
+    assert figures(page)["Page views"] == "0"
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_it_is_as_good_in_django_unfold(
+    browser: Browser,  # noqa: F811
+    written_database: Path,  # noqa: F811
+    tmp_path: Path,
+    color_scheme: str,
+) -> None:
+    database = tmp_path / "example.sqlite3"
+    shutil.copy(written_database, database)
+    fill(database)
+    with served(database, tmp_path / "server.log", settings="tests.unfold_settings") as site:  # noqa: F811
+        window = browser.new_context(base_url=site.url, user_agent=CHROME, color_scheme=color_scheme)
+        page = log_in(window)
+        # The frame around the page is another's.
+        look_at(page, context=".pagestats")
+        assert page.locator("html").evaluate("html => html.classList.contains('dark')") == (color_scheme == "dark")
+        lightness = page.locator(".pagestats-figure").first.evaluate(
+            "e => getComputedStyle(e).color.match(/[0-9]+/)[0]"
+        )
+        assert (int(lightness) > 127) == (color_scheme == "dark")
+        page.locator(".pagestats-pages").get_by_role("link", name="The first post").click()
+        assert page.locator(".pagestats-title").inner_text() == "The first post"
+        window.close()
 
 
 def test_the_page_follows_the_theme_of_the_admin(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811

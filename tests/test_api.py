@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ from example_project.blog.models import Post
 from pagestats import api, openapi
 from pagestats.hits import instant
 from pagestats.identity import day_salts
-from pagestats.models import ActiveSession, PageView
+from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.tallies import tallies
-from tests.factories import a_hit, raw_views
+from tests.factories import T0, a_hit, raw_views
 from tests.test_identity import CHROME
 from tests.test_stats import CONTENT
 
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 SESSION = "0b5e0d38-5c9e-4e3a-9a5c-0b1e0f1f2a3b"
 STATS, PAGE_VIEWS, HEARTBEATS = "/api/stats/", "/api/stats/page-views/", "/api/stats/heartbeats/"
+REPORT = "/api/stats/report/"
 
 
 def a_page(request, **arguments):
@@ -130,8 +132,9 @@ def test_an_empty_site_has_figures_too():
     assert (figures["total_page_views"], figures["page_stats"], figures["tracking_since"]) == (0, [], None)
 
 
-def test_nobody_reads_without_the_permission():
-    nobody, user = Client().get(STATS), a_reader(permitted=False).get(STATS)
+@pytest.mark.parametrize("figures", [STATS, f"{REPORT}?start=2026-03-14&end=2026-03-14"])
+def test_nobody_reads_without_the_permission(figures):
+    nobody, user = Client().get(figures), a_reader(permitted=False).get(figures)
     assert (nobody.status_code, nobody.headers["WWW-Authenticate"]) == (401, "Session")
     assert (user.status_code, list(user.json())) == (403, ["detail"])
 
@@ -189,11 +192,119 @@ def test_the_public_sees_the_totals_and_only_pages_that_are_no_secret(settings):
     assert len(a_reader().get(STATS).json()["page_stats"]) == 10
 
 
-def test_reading_writes_nothing(django_capture_queries, settings):
+@pytest.mark.parametrize("figures", [STATS, f"{REPORT}?start=2026-03-14&end=2026-03-14&dimension=page&compare=true"])
+def test_reading_writes_nothing(django_capture_queries, settings, figures):
     settings.PAGESTATS_PUBLIC = True
-    statements = django_capture_queries(lambda: Client().get(STATS))
+    statements = django_capture_queries(lambda: Client().get(figures))
     assert statements
-    assert all(statement.startswith("SELECT") for statement in statements)
+    assert all(re.match(r"\(*SELECT|WITH counted", statement) for statement in statements)
+
+
+# -- Reading a range of days -------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_that_of_the_range_as_objects(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    Post.objects.create(slug="hello", title="Hello", published=True)
+    record_page_view(a_hit(path="/hello", at=T0))
+    response = a_reader().get(f"{REPORT}?start=2026-03-14&end=2026-03-14&dimension=page&by=hour")
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+    told = response.json()
+    assert told.pop("hours")[13] == {"start": "2026-03-14T13:00:00+01:00", "views": 1, "visitors": 1}
+    assert told == {
+        "lifetime": "day",
+        "zone": "Europe/Amsterdam",
+        "dimension": "page",
+        "value": None,
+        "start": "2026-03-14",
+        "end": "2026-03-14",
+        "views": 1,
+        "visitors": 1,
+        "new_visitors": 1,
+        "returning_visitors": None,
+        "days": [{"day": "2026-03-14", "views": 1, "visitors": 1}],
+        "rows": [{"value": "/hello", "title": "Hello", "page_type": "blog", "views": 1, "visitors": 1}],
+        "total_rows": 1,
+        "reason": "",
+        "previous": None,
+        "year_before": None,
+    }
+
+
+def test_a_report_of_a_page_is_compared_where_that_is_asked_for(settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    for path_ in ("/a", "/b"):
+        record_page_view(a_hit(path=path_, at=T0))
+    told = a_reader().get(f"{REPORT}?start=2026-03-15&end=2026-03-15&dimension=page&value=/a&compare=true").json()
+    assert (told["value"], told["views"], told["returning_visitors"]) == ("/a", 0, 0)
+    assert (told["previous"]["views"], told["previous"]["end"]) == (1, "2026-03-14")
+    assert told["year_before"]["start"] == "2025-03-15"
+
+
+def test_rows_of_a_report_are_cut_by_limit_and_offset():
+    raw_views([(f"/{number:04}", "s", T0) for number in range(1001)])
+    client, asked = a_reader(), f"{REPORT}?start=2026-03-14&end=2026-03-14&dimension=page"
+    assert len(client.get(asked).json()["rows"]) == 100
+    told = client.get(f"{asked}&limit=1000&offset=999").json()
+    assert ([row["value"] for row in told["rows"]], told["total_rows"]) == (["/0999", "/1000"], 1001)
+
+
+DAY = "start=2026-03-14&end=2026-03-14"
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("", "start is missing. Give a reporting day, such as 2026-01-31."),
+        ("start=2026-03-14", "end is missing."),
+        ("start=2026-02-30&end=2026-03-14", "start is '2026-02-30', not a day, such as 2026-01-31."),
+        ("start=20260314&end=2026-03-14", "start is '20260314', not a day"),
+        ("start=2026-W11-6&end=2026-03-14", "not a day"),
+        ("start=٢٠٢٦-03-14&end=2026-03-14", "not a day"),
+        ("start=2026-03-15&end=2026-03-14", "start is 2026-03-15, after end, which is 2026-03-14. Exchange them."),
+        ("start=1969-03-15&end=2026-03-14", "outside the years 1970 to 9998"),
+        ("start=2000-03-15&end=2026-03-14", "Ask for at most 3,660."),
+        ("start=2026-03-01&end=2026-03-14&by=hour", "too many for hours"),
+        (f"{DAY}&by=week", "by is 'week'. Use day or hour."),
+        (f"{DAY}&dimension=country", "dimension is 'country'. Use page."),
+        (f"{DAY}&value=/a", "value is '/a', of no dimension."),
+        (f"{DAY}&dimension=page&value=%00", "not a path"),
+        (f"{DAY}&compare=1", "compare is '1'. Use true or false."),
+        (f"{DAY}&limit=1001", "limit is '1001', not a whole number from 0 to 1000."),
+        (f"{DAY}&offset=-1", "offset is '-1', not a whole number from 0 to 1000000."),
+    ],
+)
+def test_a_range_that_is_none_is_refused_with_the_reason(query, why):
+    response = a_reader().get(f"{REPORT}?{query}")
+    assert response.status_code == 400
+    assert why in response.json()["detail"]
+
+
+def test_a_report_that_cannot_be_told_is_refused_with_the_reason():
+    for at in (T0 - timedelta(days=1), T0):
+        record_page_view(a_hit(at=at))
+    Calendar.objects.update(sealed_before="2026-03-14")
+    Seal.objects.create(before="2026-03-14", open_from="2026-03-14")
+    page = a_reader().get(f"{REPORT}?start=2026-03-13&end=2026-03-14&dimension=page&value=/a")
+    assert (page.status_code, page.json()["detail"][:30]) == (400, "The visitors of '/a' from 2026")
+    pages = Client()
+    pages.force_login(User.objects.get())
+    told = pages.get(f"{REPORT}?start=2026-03-13&end=2026-03-14&dimension=page").json()
+    assert (told["rows"][0]["visitors"], told["reason"][:21]) == (None, "The visitors of pages")
+
+
+def test_the_public_reads_of_a_range_what_is_no_secret(settings):
+    settings.PAGESTATS_PUBLIC = True
+    for path_ in ("/reset/1", "/"):
+        record_page_view(a_hit(path=path_, at=T0))
+    told = Client().get(f"{REPORT}?{DAY}&dimension=page").json()
+    assert ([row["value"] for row in told["rows"]], told["total_rows"], told["views"]) == (["/"], 2, 2)
+    secret, unknown = (
+        Client().get(f"{REPORT}?{DAY}&dimension=page&value={path_}") for path_ in ("/reset/1", "/reset/2")
+    )
+    assert (secret.status_code, unknown.status_code) == (404, 404)
+    assert secret.json()["detail"] == "'/reset/1' is no page of this site."
+    assert a_reader().get(f"{REPORT}?{DAY}&dimension=page&value=/reset/1").json()["views"] == 1
 
 
 # -- Sending -----------------------------------------------------------------------------------------------------------
@@ -777,10 +888,10 @@ def test_figures_that_cannot_be_read_are_no_error_page(monkeypatch, expected_err
 # -- Policies ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("to", [STATS, PAGE_VIEWS, HEARTBEATS])
+@pytest.mark.parametrize("to", [STATS, REPORT, PAGE_VIEWS, HEARTBEATS])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "NONSENSE"])
 def test_other_methods_are_not_allowed(to, method):
-    allowed = {"GET", "HEAD"} if to == STATS else {"POST"}
+    allowed = {"GET", "HEAD"} if to in (STATS, REPORT) else {"POST"}
     if method in allowed:
         return
     response = Client().generic(method, to)
@@ -846,6 +957,7 @@ answers = [
     Client().options(test_api.STATS),
     Client().get(test_api.STATS, headers={"accept": "text/html"}),
     Client().get(test_api.STATS + "?limit=x&page=1&version=3&format=api"),
+    Client().get(test_api.REPORT + "?start=2026-03-14&end=2026-03-14&dimension=page", headers={"accept": "text/html"}),
 ]
 settings.PAGESTATS_PUBLIC = False
 answers.append(Client().get(test_api.STATS))
@@ -873,7 +985,7 @@ def test_the_settings_of_the_sites_own_api_change_nothing(tmp_path):
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     plain = answers("plain")
-    assert [status for status, _, _ in plain] == [204, 204, 400, 404, 415, 403, 405, 405, 200, 400, 401, 429]
+    assert [status for status, _, _ in plain] == [204, 204, 400, 404, 415, 403, 405, 405, 200, 400, 200, 401, 429]
     assert answers("hostile") == plain
 
 
@@ -892,16 +1004,24 @@ def test_all_else_works_without_drf_spectacular():
     environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "tests.settings"}
     command = [sys.executable, "-c", WITHOUT_SPECTACULAR]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.stdout, done.stderr) == ("stats-list stats-heartbeats stats-page-views\n", "")
+    assert (done.stdout, done.stderr) == (
+        "stats-list stats-active stats-heartbeats stats-page-views stats-report\n",
+        "",
+    )
 
 
 def test_the_routes_are_named():
-    names = {"stats-list": STATS, "stats-page-views": PAGE_VIEWS, "stats-heartbeats": HEARTBEATS}
+    names = {
+        "stats-list": STATS,
+        "stats-report": REPORT,
+        "stats-page-views": PAGE_VIEWS,
+        "stats-heartbeats": HEARTBEATS,
+    }
     assert {name: reverse(f"pagestats:{name}") for name in names} == names
 
 
 def test_a_hit_is_recorded_outside_the_transaction_of_a_request(monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    for to in (STATS, PAGE_VIEWS, HEARTBEATS):
+    for to in (STATS, REPORT, PAGE_VIEWS, HEARTBEATS):
         view = resolve(to).func
         assert BaseHandler().make_view_atomic(view) is view

@@ -2,23 +2,29 @@ from datetime import timedelta
 from types import ModuleType
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import Tags, run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from django.urls import clear_url_caches, include, path
 
+from pagestats.checks import check_reporting_zone
 from pagestats.conf import Settings, conf
+from pagestats.models import Calendar
 
 WRONG = {
     "ENABLED": "yes",
     "DEDUP_WINDOW": 30,
     "SESSION_TIMEOUT": timedelta(0),
     "HEARTBEAT_DEDUP": None,
+    "ROLLUPS": "eventually",
     "BACKFILL_BATCH_SIZE": 0,
     "SCHEDULES": "never",
     "CLEANUP_INTERVAL": timedelta(seconds=90),
+    "KEEP_PAGE_VIEWS": timedelta(days=1),
     "EXCLUDE": ["admin"],
     "EXCLUDE_STAFF": None,
     "COUNT_NO_STORE": "no",
+    "OPT_OUTS": ["gdpr"],
     "IDENTITY": "fingerprint",
     "TRUSTED_PROXIES": ["10.0.0.1/8"],
     "PUBLIC": 1,
@@ -122,7 +128,7 @@ def test_an_identity_of_the_browser_without_a_url_for_it_is_told(settings, urls_
     settings.PAGESTATS_IDENTITY = "client"
     (message,) = ours()
     assert message.id == "pagestats.W004"
-    assert message.hint.startswith('Add path("api/", include("pagestats.urls"))')
+    assert message.hint.startswith('Add path("hello/", include("pagestats.beacons"))')
 
 
 @pytest.fixture
@@ -138,3 +144,25 @@ def test_an_identity_of_the_browser_with_a_url_for_it_is_told_nothing(settings, 
     urls_without_the_api.urlpatterns = [path("api/", include("pagestats.urls"))]
     clear_url_caches()
     assert ours() == []
+
+
+@pytest.mark.django_db
+def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_may_be_asked(settings):
+    def told(databases):
+        messages = run_checks(tags=[Tags.database], databases=databases)
+        return [message for message in messages if message.id.startswith("pagestats.")]
+
+    assert told(["default"]) == []
+    Calendar.objects.create(zone=settings.TIME_ZONE)
+    assert told(["default"]) == []
+    settings.TIME_ZONE = "UTC"
+    assert ours() == []
+    (message,) = told(["default"])
+    assert message.id == "pagestats.W005"
+    assert message.msg.startswith("TIME_ZONE is 'UTC', and the reporting days of the figures are those of Europe/Amst")
+    assert "backfill_aggregates --rebuild" in message.hint
+
+
+def test_a_database_without_the_tables_is_not_asked_for_the_zone(monkeypatch):
+    monkeypatch.setattr(connection.introspection, "table_names", lambda: [])
+    assert check_reporting_zone(None, databases=["default"]) == check_reporting_zone(None, databases=["another"]) == []

@@ -77,6 +77,7 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "tests.cluster_settings",
             "PAGESTATS_TEST_DATABASE": connection.settings_dict["NAME"],
             "PAGESTATS_TEST_BATCH_SIZE": "100",
+            "PAGESTATS_TEST_PAUSE": "0.1",
             **environment,
         }
 
@@ -174,7 +175,7 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
 ) -> None:
     began = time.monotonic()
     site = Site(broker, tmp_path, PAGESTATS_TEST_BUDGET="0.3")
-    rows = 2_000
+    rows = 3_000
     pend(rows)
     record_heartbeat(a_hit())
     schedules.make()
@@ -182,9 +183,9 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
         wait_for(lambda: Run.objects.filter(kind="clean-up").exists())
         assert Run.objects.get(kind="clean-up").processed == 1
         assert not ActiveSession.objects.exists()
-        assert Schedule.objects.get().next_run > instant(None)
+        assert Schedule.objects.get(name="pagestats clean-up").next_run > instant(None)
 
-        assert "Scheduled the backfill of 2,000 page views" in site.run("backfill_aggregates", "--schedule")
+        assert "Scheduled the backfill of 3,000 page views" in site.run("backfill_aggregates", "--schedule")
         wait_for(lambda: the_run().result["link"] > 0)
         wait_for(lambda: cluster.kill_worker_at("pagestats.tasks.backfill"))
         killed_at = the_run()
@@ -192,7 +193,7 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
 
         # A minute later, for which the test does not wait, the schedule is due again.
         Run.objects.filter(pk=killed_at.pk).update(updated=instant(None) - SILENCE_OF_THE_DEAD - MINUTE)
-        Schedule.objects.update(next_run=instant(None) - MINUTE)
+        Schedule.objects.filter(name="pagestats clean-up").update(next_run=instant(None) - MINUTE)
         with site.running(guard_cycle=AT_ONCE):
             wait_for(lambda: the_run().status == "finished")
     assert_exact(rows)
@@ -216,7 +217,7 @@ def test_a_long_chain_outlives_its_workers_and_its_cluster(
     rows = 15_000
     pend(rows)
     schedules.make()
-    Schedule.objects.update(minutes=1)
+    Schedule.objects.filter(name="pagestats clean-up").update(minutes=1)
     site.run("backfill_aggregates", "--schedule")
     killed_at = []
 

@@ -1,11 +1,17 @@
+from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from pagestats.models import PageView
+from pagestats.rollups import backfill, changing, rebuild
 from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
+
+DAY = timedelta(days=1)
 
 
 def run(*args, **options):
@@ -36,6 +42,99 @@ def test_backfill_aggregates_tells_the_status_and_folds_nothing():
     assert "Last backfill: finished, started " in run("backfill_aggregates", status=True)
 
 
+def everything():
+    """Return all rows of all tables."""
+    models = apps.get_app_config("pagestats").get_models()
+    return {model.__name__: sorted(map(repr, model._base_manager.values_list())) for model in models}
+
+
+def folded(rows):
+    raw_views(rows)
+    list(backfill())
+
+
+@pytest.mark.django_db
+def test_pagestats_erase_says_what_it_would_do_and_what_it_did():
+    folded([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0), ("/b", "t", T0)])
+    before = everything()
+    found = "2 page views of 1 session on 2 reporting days"
+    assert run("pagestats_erase", "s", dry_run=True) == f"Would erase: {found}"
+    assert run("pagestats_erase", "s", forget=True, dry_run=True) == f"Would forget whose they are: {found}"
+    assert run("pagestats_erase", "nobody") == "No page views of 'nobody'"
+    assert everything() == before
+    assert run("pagestats_erase", "s") == "Erased 2 page views"
+    assert run("pagestats_erase", "t", forget=True) == "Forgot whose 2 page views are"
+    assert run("pagestats_erase", "t", forget=True) == "No page views of 't'"
+
+
+@pytest.mark.django_db
+def test_pagestats_erase_refuses_sealed_days_and_forgets_them():
+    folded([("/a", "s", T0)])
+    run("pagestats_prune", "--before", "2026-03-16")
+    with pytest.raises(CommandError, match="of 2026-03-14, were pruned"):
+        run("pagestats_erase", "s")
+    assert run("pagestats_erase", "s", forget=True) == "Forgot whose 0 page views are"
+
+
+@pytest.mark.django_db
+def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
+    folded([("/a", "s", T0), ("/a", "t", T0 + 3 * DAY)])
+    before = everything()
+    assert run("pagestats_prune", "--before", "2026-03-16", dry_run=True) == (
+        "Would prune: 1 page view of 1 session on 1 reporting day, before 2026-03-16"
+    )
+    with pytest.raises(CommandError, match="PAGESTATS_KEEP_PAGE_VIEWS is None"):
+        run("pagestats_prune")
+    with pytest.raises(CommandError, match="days to come"):
+        run("pagestats_prune", "--before", "9000-01-01")
+    with pytest.raises(CommandError, match=r"invalid .*'soon'"):
+        call_command("pagestats_prune", "--before", "soon")
+    assert everything() == before
+    assert run("pagestats_prune", "--before", "2026-03-16") == "Pruned 1 page views before 2026-03-16"
+    settings.PAGESTATS_KEEP_PAGE_VIEWS = 2 * DAY
+    PageView.objects.update(timestamp=timezone.now())
+    assert run("pagestats_prune").startswith("No page views before ")
+
+
+@pytest.mark.django_db
+def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
+    folded([("/a", "s", T0), ("/b", "t", T0)])
+    before = everything()
+    assert run("pagestats_merge_paths", "/a", "/b", dry_run=True) == (
+        "Would move: 1 page view of 1 session on 1 reporting day"
+    )
+    with pytest.raises(CommandError, match="source and target are both '/a'"):
+        run("pagestats_merge_paths", "/a", "/a")
+    assert everything() == before
+    assert run("pagestats_merge_paths", "/a", "/b") == "Moved 1 page views from '/a' to '/b'"
+    assert run("pagestats_merge_paths", "/a", "/b") == "No page views of '/a'"
+
+
+@pytest.mark.django_db
+def test_backfill_aggregates_rebuilds_in_the_time_zone_of_the_site(settings, monkeypatch):
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    folded([("/a", "s", T0), ("/b", "t", T0)])
+    settings.TIME_ZONE = "Asia/Kathmandu"
+    before = everything()
+    assert run("backfill_aggregates", rebuild=True, dry_run=True) == (
+        "Would rebuild in Asia/Kathmandu: 2 page views of 2 sessions on 1 reporting day"
+    )
+    with pytest.raises(CommandError, match="--dry-run is for --rebuild"):
+        run("backfill_aggregates", dry_run=True)
+    assert everything() == before
+    assert "Europe/Amsterdam, but TIME_ZONE is Asia/Kathmandu; backfill_aggregates --rebuild" in run("pagestats_doctor")
+    assert run("backfill_aggregates", rebuild=True) == "Rebuilt the rollups in Asia/Kathmandu"
+    assert "reporting zone: Asia/Kathmandu\n" in run("pagestats_doctor")
+
+
+@pytest.mark.django_db
+def test_backfill_aggregates_tells_of_a_rebuild_that_was_killed():
+    folded([("/a", "s", T0)])
+    rebuild(zone="UTC")
+    with pytest.raises(CommandError, match="run backfill_aggregates --rebuild, and it goes on"):
+        run("backfill_aggregates")
+
+
 @pytest.mark.django_db
 def test_the_doctor_tells_in_one_screen_what_a_question_needs():
     raw_views([("/a", "s", T0)])
@@ -52,6 +151,7 @@ def test_the_doctor_tells_in_one_screen_what_a_question_needs():
         "1 page view pending",
         "pagestats clean-up: not made yet",
         "no clean-up has run yet",
+        "never verified; manage.py verify_aggregates",
         "1,234  not_stored (bot)",
     ):
         assert fact in told, told

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -51,6 +52,8 @@ def demo_running(database: Path, output: Path) -> Iterator[str]:
             },
             stdout=written,
             stderr=subprocess.STDOUT,
+            # A suite that runs in the background of a shell ignores Ctrl-C, and so would the demo.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         try:
             wait_until_served(port, process, output)
@@ -72,7 +75,8 @@ def wait_until_served(port: int, process: "subprocess.Popen[bytes]", output: Pat
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            # A whole request: one that is not read to its end may meet the end of the server.
+            fetch(f"http://127.0.0.1:{port}/static/blog/site.css")
         except OSError:
             time.sleep(0.1)
         else:

@@ -10,13 +10,13 @@ PACKAGE = Path(__file__).parent.parent / "pagestats"
 FLOORS = [
     {"conf", "hits", "fields"},
     {"models"},
-    {"sql"},
-    {"addresses", "access", "admission", "openapi", "tallies", "content", "rollups"},
+    {"sql", "recount", "patterns"},
+    {"addresses", "access", "admission", "openapi", "tallies", "keeping", "formats", "content", "rollups"},
     {"identity", "recording", "stats", "retention"},
-    {"tasks"},
+    {"tasks", "querysets", "live"},
     {"schedules"},
-    {"middleware", "api", "admin", "checks", "management", "templatetags"},
-    {"urls"},
+    {"middleware", "api", "admin", "checks", "management", "templatetags", "testing", "model_admin", "views"},
+    {"urls", "beacons"},
     {"apps"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -49,7 +49,7 @@ def test_imports_go_down(path):
         if not name.startswith("pagestats."):
             continue
         there = name.split(".")[1]
-        assert FLOOR[there] < FLOOR[here], f"{here} imports {there}"
+        assert there == here or FLOOR[there] < FLOOR[here], f"{here} imports {there}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -65,7 +65,7 @@ def test_every_room_is_on_a_floor():
     assert {room(path) for path in MODULES} - {"__init__"} <= set(FLOOR)
 
 
-def test_only_the_guard_of_the_middleware_catches_everything():
+def test_only_the_guards_of_pages_catch_everything():
     broad = [
         (path.name, node.lineno)
         for path in MODULES
@@ -73,7 +73,8 @@ def test_only_the_guard_of_the_middleware_catches_everything():
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
     ]
-    assert [name for name, _ in broad] == ["middleware.py"]
+    # What the tags show is a part of a page, too, and a cache may fail in any way.
+    assert {name for name, _ in broad} == {"keeping.py", "middleware.py", "pagestats.py"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

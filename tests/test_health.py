@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pagestats import retention
-from pagestats.models import ReportingZone, Run, Tally
-from pagestats.rollups import backfill
+from pagestats.models import Calendar, Run, Tally
+from pagestats.rollups import backfill, begin_verification, verification
 from pagestats.stats import Health, Tallied, health
 from tests.factories import T0, raw_views
 
@@ -19,7 +19,12 @@ def a_tally(ago, outcome, reason="", count=1):
 @pytest.mark.django_db
 def test_a_site_that_has_just_begun_is_in_good_health():
     assert health(at=T0) == Health(
-        zone=ZoneInfo("Europe/Amsterdam"), tallied=(), pending=0, last_backfill=None, last_cleanup=None
+        zone=ZoneInfo("Europe/Amsterdam"),
+        tallied=(),
+        pending=0,
+        last_backfill=None,
+        last_cleanup=None,
+        last_verify=None,
     )
 
 
@@ -42,7 +47,7 @@ def test_tallies_are_those_of_today_and_of_seven_days_with_today_most_first():
 
 @pytest.mark.django_db
 def test_today_is_a_day_of_the_reporting_zone():
-    ReportingZone.objects.create(pk=ReportingZone.ROW, name="Pacific/Kiritimati")
+    Calendar.objects.create(pk=Calendar.ROW, zone="Pacific/Kiritimati")
     a_tally(-1, "recorded")
     assert health(at=T0).zone == ZoneInfo("Pacific/Kiritimati")
     assert health(at=T0).tallied == (Tallied("recorded", "", 1, 1),)
@@ -62,6 +67,18 @@ def test_the_last_clean_up_is_told():
     list(backfill())
     retention.clean_up()
     assert health().last_cleanup == Run.objects.get(kind=Run.Kind.CLEANUP)
+
+
+@pytest.mark.django_db
+def test_the_last_verification_that_came_to_its_end_is_told():
+    list(verification(begin_verification()))
+    begin_verification()
+    slices = verification(begin_verification())
+    next(slices)
+    slices.close()
+    assert Run.objects.filter(kind=Run.Kind.VERIFY).count() == 3
+    last = health().last_verify
+    assert (last.status, last.result["drift"]) == (Run.Status.FINISHED, 0)
 
 
 @pytest.mark.django_db

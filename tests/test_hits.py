@@ -1,11 +1,12 @@
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, instant, shorten
+from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, day_of, instant, shorten, start_of
 from tests.factories import T0, a_hit
 
 UNSTORABLE = {
@@ -69,3 +70,25 @@ def test_shortening_is_stable_and_never_too_long(text, length):
     assert len(shortened) <= length
     assert shorten(shortened, length) == shortened
     assert shortened == text or len(text) > length
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "minutes"),
+    [
+        ("Europe/Berlin", date(2026, 10, 25), 25 * 60),
+        ("America/Havana", date(2026, 11, 1), 25 * 60),  # midnight comes twice
+        ("America/Scoresbysund", date(2026, 10, 24), 25 * 60),  # the last hour comes twice
+        ("America/St_Johns", date(2010, 11, 6), 24 * 60),  # at one minute past midnight its last hour comes once more
+        ("America/St_Johns", date(2010, 11, 7), 25 * 60),
+        ("Africa/Cairo", date(2026, 4, 24), 23 * 60),  # midnight is skipped
+        ("Pacific/Apia", date(2011, 12, 30), 0),  # the whole day is
+    ],
+)
+def test_a_day_is_all_that_lies_between_its_beginning_and_that_of_the_next(zone, day, minutes):
+    zone = ZoneInfo(zone)
+    begin, end = start_of(day, zone), start_of(day + timedelta(days=1), zone)
+    assert end - begin == timedelta(minutes=minutes)
+    around = (begin + timedelta(minutes=number) for number in range(-90, minutes + 90))
+    assert [at for at in around if day_of(at, zone) == day] == [
+        begin + timedelta(minutes=number) for number in range(minutes)
+    ]

@@ -24,7 +24,7 @@ from pagestats.identity import (
     lifetime,
     visitors_label,
 )
-from pagestats.models import ReportingZone, Salt
+from pagestats.models import Calendar, Salt
 from pagestats.recording import record_page_view
 from tests.factories import T0, a_hit
 from tests.workers import Signals, Team
@@ -149,7 +149,7 @@ def test_days_are_those_of_the_reporting_zone_not_of_utc():
 
 
 def test_days_are_those_of_the_stored_reporting_zone_when_there_is_one():
-    ReportingZone.objects.create(pk=ReportingZone.ROW, name="Asia/Tokyo")
+    Calendar.objects.create(pk=Calendar.ROW, zone="Asia/Tokyo")
     tokyo = datetime(2026, 3, 14, tzinfo=ZoneInfo("Asia/Tokyo"))
     assert an_id(at=tokyo) == an_id(at=tokyo + timedelta(hours=23, minutes=59))
     assert an_id(at=tokyo) != an_id(at=tokyo - timedelta(minutes=1))

@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,30 @@ def test_what_is_a_page_is_recorded(request_, response):
     assert tallies.counts() == {("recorded", ""): 1}
 
 
+TOLD = {"status": "view;dur=0", "no_store": "view;dur=0", "prefetch": "view;dur=1"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(("reason", "request_", "response"), NOT_A_PAGE)
+def test_a_page_can_read_that_it_was_left_out_for_what_its_tracker_cannot_know(reason, request_, response, is_async):
+    async def page(request):
+        return HttpResponse(**response)
+
+    middleware = (
+        async_to_sync(PageViewMiddleware(page)) if is_async else partial(serve, response=HttpResponse(**response))
+    )
+    served = middleware(a_request(**request_))
+    assert served.headers.get("Server-Timing") == TOLD.get(reason)
+
+
+@pytest.mark.django_db
+def test_a_page_keeps_the_timings_of_the_site_and_what_is_no_page_gets_none():
+    served = serve(a_request(), HttpResponse(status=404, headers={"Server-Timing": "db;dur=5"}))
+    assert served.headers["Server-Timing"] == "db;dur=5, view;dur=0"
+    assert "Server-Timing" not in serve(a_request(), HttpResponse(status=404, content_type="image/png")).headers
+
+
 @pytest.mark.django_db
 def test_what_is_no_page_asks_nothing_of_the_database(django_assert_num_queries):
     with django_assert_num_queries(0):
@@ -101,9 +126,9 @@ def test_what_is_no_page_asks_nothing_of_the_database(django_assert_num_queries)
 
 
 @pytest.mark.django_db
-def test_a_repeat_costs_one_read_of_page_views_and_one_of_active_sessions(django_assert_num_queries):
+def test_a_repeat_costs_one_read_of_page_views_and_active_sessions(django_assert_num_queries):
     serve(a_request())
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         serve(a_request())
     assert tallies.counts() == {("recorded", ""): 1, ("repeat", ""): 1}
 
@@ -174,7 +199,7 @@ def test_a_failure_to_record_is_logged_with_the_path_and_the_page_is_served(monk
     def fail(hit):
         raise RuntimeError("no database today")
 
-    monkeypatch.setattr("pagestats.middleware.record_page_view", fail)
+    monkeypatch.setattr("pagestats.middleware.record_visit", fail)
     serve(a_request("/some/page"))
     (error,) = expected_errors()
     assert error.getMessage() == "The page view of '/some/page' was not recorded."
@@ -215,8 +240,11 @@ def test_a_page_is_recorded_without_a_cookie_a_session_or_a_header():
 @pytest.mark.django_db
 def test_with_cookies_a_page_that_a_shared_cache_may_keep_counts_only_who_is_known(settings):
     settings.PAGESTATS_IDENTITY = "cookie"
-    serve(a_request(), HttpResponse(headers={"Cache-Control": "public"}))
+    shared = serve(a_request(), HttpResponse(headers={"Cache-Control": "public"}))
     assert tallies.counts() == {("not_stored", "shared_response"): 1}
+    assert (
+        shared.headers["Server-Timing"] == "view;dur=1"
+    )  # the tracker comes with an answer of its own, for the cookie
     first = serve(a_request(), HttpResponse())
     known = a_request("/b")
     known.COOKIES["pagestats"] = first.cookies["pagestats"].value

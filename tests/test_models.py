@@ -102,7 +102,8 @@ def test_each_index_is_there_once_and_none_that_was_not_asked_for():
         ("pagetotal", "views", "path"),
         ("rollup", "dimension", "value", "day"),
     }
-    assert count == 6
+    # Where an index can be partial, that of the pending views of a path has the columns of another one.
+    assert count == (7 if connection.features.supports_partial_indexes else 6)
 
 
 @pytest.mark.django_db

@@ -63,6 +63,8 @@ def test_each_operation_is_described_without_a_warning():
     }
     assert {key: operation["operationId"] for key, operation in operations.items()} == {
         ("get", "/api/stats/"): "stats_retrieve",
+        ("get", "/api/stats/active/"): "stats_active",
+        ("get", "/api/stats/report/"): "stats_report",
         ("post", "/api/stats/page-views/"): "stats_record_page_view",
         ("post", "/api/stats/heartbeats/"): "stats_record_heartbeat",
     }
@@ -75,6 +77,15 @@ def test_each_operation_is_described_without_a_warning():
 def test_each_status_that_a_test_of_the_api_knows_is_described():
     operations = described()["paths"]
     assert set(operations["/api/stats/"]["get"]["responses"]) == {"200", "400", "401", "403", "429", "503"}
+    assert set(operations["/api/stats/report/"]["get"]["responses"]) == {
+        "200",
+        "400",
+        "401",
+        "403",
+        "404",
+        "429",
+        "503",
+    }
     sent = {"204", "400", "403", "404", "411", "413", "415", "429", "503"}
     for name in ("page-views", "heartbeats"):
         assert set(operations[f"/api/stats/{name}/"]["post"]["responses"]) == sent
@@ -92,18 +103,22 @@ def test_each_status_that_a_test_of_the_api_knows_is_described():
 @pytest.mark.parametrize(("identity", "fields"), [("anonymous", {"path"}), ("client", {"path", "session_id"})])
 def test_a_session_id_is_described_where_it_is_taken(settings, identity, fields):
     settings.PAGESTATS_IDENTITY = identity
-    body = described()["paths"]["/api/stats/heartbeats/"]["post"]["requestBody"]
+    body = described()["paths"]["/api/stats/page-views/"]["post"]["requestBody"]
     assert body["required"]
     assert set(body["content"]) == {"application/json", "text/plain"}
     for content in body["content"].values():
         assert set(content["schema"]["properties"]) == set(content["schema"]["required"]) == fields
+    beat = described()["paths"]["/api/stats/heartbeats/"]["post"]["requestBody"]["content"]["text/plain"]["schema"]
+    assert set(beat["required"]) == fields
+    assert set(beat["properties"]) == {*fields, "rendered", "elapsed"}
 
 
 @pytest.mark.parametrize(("public", "security"), [(False, [{"cookieAuth": []}]), (True, [{"cookieAuth": []}, {}])])
 def test_a_login_is_described_where_it_is_needed(settings, public, security):
     settings.PAGESTATS_PUBLIC = public
     operations = described()["paths"]
-    assert operations["/api/stats/"]["get"]["security"] == security
+    for figures in ("/api/stats/", "/api/stats/report/"):
+        assert operations[figures]["get"]["security"] == security
     assert "security" not in operations["/api/stats/heartbeats/"]["post"]
 
 
@@ -115,6 +130,14 @@ import schemathesis
 @schemathesis.serializer("text/plain")
 def as_text(context, value):
     return value if isinstance(value, bytes) else json.dumps(value).encode()
+"""
+
+
+# No schema says that one parameter comes after another.
+MAY_BE_REFUSED = """
+[[operations]]
+include-path = "/api/stats/report/"
+checks.positive_data_acceptance.expected-statuses = [200, 400]
 """
 
 
@@ -133,7 +156,7 @@ def take_at_its_word(server, tmp_path, *, examples):
     record_page_view(a_hit(at=instant(None)))
     (tmp_path / "hooks.py").write_text(HOOKS)
     (tmp_path / "schemathesis.toml").write_text(
-        f'[auth.openapi.cookieAuth]\napi_key = "{client.cookies["sessionid"].value}"\n'
+        f'[auth.openapi.cookieAuth]\napi_key = "{client.cookies["sessionid"].value}"\n' + MAY_BE_REFUSED
     )
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/schema", "--checks", "all"]
     command += ["--phases", "coverage,fuzzing", "--max-examples", str(examples), "--seed", "1", "--no-color"]

@@ -140,4 +140,5 @@ def test_three_steps_and_the_admin_shows_one_view_and_one_active_visitor(run: Ru
     assert re.search(r"Active now 1\b", stats), stats
     assert re.search(r"Page views 1\b", stats), stats
     assert re.search(r"Daily visitors 1\b", stats), stats
-    assert "<script" not in browser.source.partition('id="content"')[2].partition('id="footer"')[0]
+    content = browser.source.partition('id="content"')[2].partition('id="footer"')[0]
+    assert re.findall("<script[^>]*>", content) == ['<script id="pagestats-series" type="application/json">']

@@ -1,11 +1,26 @@
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pagestats.models import ActiveSession
-from pagestats.recording import record_heartbeat
-from pagestats.retention import cleanup_stale_sessions
-from tests.factories import T0, a_hit
+from pagestats.hits import instant
+from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
+from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.retention import (
+    PendingViews,
+    cleanup_stale_sessions,
+    erase,
+    forget,
+    has_sealed_days,
+    kept_from,
+    prune,
+    sweep_visitors,
+    to_erase,
+    to_forget,
+    to_prune,
+)
+from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay, backfill, rebuild, verify
+from tests.factories import T0, a_hit, raw_views
+from tests.oracle import expected_rollups, stored_rollups
 
 US = timedelta(microseconds=1)
 
@@ -43,3 +58,313 @@ def test_without_an_instant_it_is_now():
     record_heartbeat(a_hit(session_id="here", at=None))
     assert cleanup_stale_sessions() == 1
     assert ActiveSession.objects.get().session_id == "here"
+
+
+# One session
+
+
+DAY = timedelta(days=1)
+ZONE = "Europe/Amsterdam"
+TABLES = (PageView, ActiveSession, Visitor, PageTotal, Rollup, Return, Calendar, Seal, Run)
+
+
+def everything():
+    """Return all rows of all tables."""
+    return {model.__name__: sorted(map(repr, model.objects.values_list())) for model in TABLES}
+
+
+def derived():
+    """Return what no pruning may change."""
+    return {
+        model.__name__: sorted(model.objects.values_list(*fields))
+        for model, fields in (
+            (Visitor, ("session_id", "first_seen", "last_day")),
+            (PageTotal, ("path", "views", "visitors", "first_viewed", "last_viewed")),
+            (Rollup, ("dimension", "value", "day", "views", "visitors", "new_visitors")),
+            (Return, ("dimension", "value", "previous_day", "day", "visitors")),
+        )
+    }
+
+
+def fold(rows):
+    raw_views(rows)
+    list(backfill())
+
+
+def assert_exact():
+    assert stored_rollups() == expected_rollups(PageView.objects.rolled_up(), ZONE)
+
+
+@pytest.mark.django_db
+def test_an_erased_session_is_in_no_figure_and_in_no_row():
+    fold([("/a", "s", T0), ("/a", "t", T0 + DAY), ("/mine", "s", T0 + DAY), ("/a", "s", T0 + 2 * DAY)])
+    raw_views([("/a", "s", T0 + 3 * DAY)])
+    record_heartbeat(a_hit())
+    assert erase("s") == 4
+    assert list(PageView.objects.values_list("session_id", flat=True)) == ["t"]
+    assert not ActiveSession.objects.exists()
+    assert list(PageTotal.objects.values_list("path", "first_viewed", "last_viewed")) == [("/a", T0 + DAY, T0 + DAY)]
+    assert_exact()
+    assert erase("s") == 0
+
+
+@pytest.mark.django_db
+def test_an_erased_session_that_comes_back_is_new():
+    fold([("/a", "s", T0)])
+    erase("s")
+    assert record_page_view(a_hit(at=T0 + DAY))
+    assert_exact()
+    assert Visitor.objects.get().first_seen == T0 + DAY
+
+
+@pytest.mark.django_db
+def test_a_session_of_very_many_views_is_erased_exactly():
+    fold((f"/{number % 3}", "s", T0 + timedelta(minutes=number)) for number in range(600))
+    fold([("/1", "t", T0)])
+    assert erase("s") == 600
+    assert_exact()
+
+
+@pytest.mark.django_db
+def test_what_is_known_of_nobody_is_neither_erased_nor_stored():
+    before = everything()
+    assert (erase("nobody"), forget("nobody")) == (0, 0)
+    assert everything() == before
+
+
+@pytest.mark.django_db
+def test_a_long_session_id_is_that_which_is_stored():
+    record_page_view(a_hit(session_id="x" * 100))
+    assert erase("x" * 100) == 1
+
+
+@pytest.mark.django_db
+def test_a_forgotten_session_has_a_random_id_and_no_figure_changes():
+    fold([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0)])
+    raw_views([("/a", "s", T0 + 3 * DAY)])
+    record_heartbeat(a_hit())
+    before = derived()
+    assert forget("s") == 3
+    (other,) = set(PageView.objects.exclude(session_id="t").values_list("session_id", flat=True))
+    assert len(other) == 32
+    assert int(other, 16) >= 0
+    assert ActiveSession.objects.get().session_id == other
+    after = derived()
+    assert after | {"Visitor": None} == before | {"Visitor": None}
+    assert sorted(after["Visitor"]) == sorted(
+        [(other if row[0] == "s" else row[0], *row[1:]) for row in before["Visitor"]] + [("s", None, None)],
+        key=lambda row: row[0],
+    )
+    assert_exact()
+    list(backfill())
+    assert_exact()
+    assert forget("s") == 0
+
+
+@pytest.mark.django_db
+def test_a_session_with_sealed_days_is_forgotten_and_not_erased():
+    fold([("/a", "s", T0), ("/a", "s", T0 + 3 * DAY)])
+    list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
+    before = everything()
+    for refused in (erase, to_erase):
+        with pytest.raises(SealedDay, match=r"the last of 2026-03-14, were pruned.*--forget"):
+            refused("s")
+    assert everything() == before
+    figures = derived()
+    assert forget("s") == 1
+    assert derived() | {"Visitor": None} == figures | {"Visitor": None}
+    other = PageView.objects.get().session_id
+    assert Visitor.objects.get(session_id=other).last_sealed_day == date(2026, 3, 14)
+    assert not has_sealed_days("s")
+
+
+@pytest.mark.django_db
+def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour():
+    fold([("/a", "s", T0), ("/a", "t", T0), ("/a", "u", T0)])
+    erase("s")
+    forget("t")
+    now = instant(None)
+    assert sweep_visitors(at=now + timedelta(minutes=59)) == 0
+    record_page_view(a_hit(session_id="s", at=T0 + DAY))
+    assert sweep_visitors(at=now + timedelta(minutes=61)) == 1
+    assert not Visitor.objects.filter(session_id="t").exists()
+    assert_exact()
+
+
+@pytest.mark.django_db
+def test_a_dry_erasure_says_what_it_would_erase_and_writes_nothing():
+    fold([("/a", "s", T0), ("/b", "s", T0 + DAY)])
+    before = everything()
+    assert to_erase("s") == to_forget("s") == Extent(page_views=2, sessions=1, days=2)
+    assert everything() == before
+
+
+# Pruning
+
+TODAY = T0 + 5 * DAY
+BEFORE = date(2026, 3, 16)
+
+
+def a_site():
+    """Store views of six days; two sessions come back over the boundary."""
+    fold((f"/{number % 2}", f"s{number % 4}", T0 + number * DAY / 2) for number in range(12))
+
+
+@pytest.mark.django_db
+def test_pruning_deletes_page_views_and_changes_no_figure():
+    a_site()
+    before = derived()
+    late = list(PageView.objects.filter(timestamp__gte=datetime(2026, 3, 15, 23, tzinfo=UTC)).values_list("pk"))
+    progress = list(prune(BEFORE, at=TODAY, batch_size=2))
+    assert progress == [Done(2, 3), Done(3, 3)]
+    assert sorted(PageView.objects.values_list("pk")) == sorted(late)
+    assert derived() == before
+    assert Calendar.objects.values_list("sealed_before", "sealed_on").get() == (BEFORE, date(2026, 3, 19))
+    assert Seal.objects.values_list("before", "open_from").get() == (BEFORE, date(2026, 3, 19))
+    run = Run.objects.get(kind=Run.Kind.PRUNE)
+    assert (run.status, run.processed, run.result) == ("finished", 3, {"before": "2026-03-16", "total": 3})
+    assert dict(Visitor.objects.filter(last_sealed_day__isnull=False).values_list("session_id", "last_sealed_day")) == {
+        "s0": date(2026, 3, 14),
+        "s1": date(2026, 3, 15),
+        "s2": date(2026, 3, 15),
+    }
+
+
+@pytest.mark.django_db
+def test_a_pruning_that_was_stopped_is_carried_on_by_the_next():
+    a_site()
+    chunks = prune(BEFORE, at=TODAY, batch_size=1)
+    next(chunks)
+    chunks.close()
+    assert Run.objects.get(kind=Run.Kind.PRUNE).status == "stopped"
+    assert list(prune(date(2026, 3, 1), at=TODAY)) == [Done(3, 3)]
+    assert (Run.objects.get(kind=Run.Kind.PRUNE).status, Seal.objects.count()) == ("finished", 1)
+    after = everything()
+    assert list(prune(BEFORE, at=TODAY)) == list(prune(date(2026, 3, 1), at=TODAY)) == []
+    assert everything() == after
+
+
+@pytest.mark.django_db
+def test_a_seal_is_never_moved_back():
+    a_site()
+    prune(BEFORE, at=TODAY)  # sealed, and killed before the first chunk
+    assert list(prune(date(2026, 3, 15), at=TODAY)) == [Done(3, 3)]
+    assert (Calendar.objects.get().sealed_before, Seal.objects.count()) == (BEFORE, 1)
+
+
+@pytest.mark.django_db
+def test_a_later_boundary_is_another_seal():
+    a_site()
+    list(prune(BEFORE, at=TODAY))
+    list(prune(date(2026, 3, 17), at=TODAY + DAY))
+    assert list(Seal.objects.order_by("before").values_list("before", "open_from")) == [
+        (BEFORE, date(2026, 3, 19)),
+        (date(2026, 3, 17), date(2026, 3, 20)),
+    ]
+    assert Visitor.objects.get(session_id="s0").last_sealed_day == date(2026, 3, 16)
+
+
+@pytest.mark.django_db
+def test_the_figures_of_the_site_stay_exact_after_a_pruning():
+    a_site()
+    everything_ever = list(PageView.objects.all())
+    list(prune(BEFORE, at=TODAY))
+    for session_id, at in (("s0", TODAY + DAY), ("s3", T0 + 3 * DAY), ("s2", T0 + 2 * DAY), ("new", T0 + 2 * DAY)):
+        everything_ever.append(record_page_view(a_hit(path="/new", session_id=session_id, at=at)))
+    expected, stored = expected_rollups(everything_ever, ZONE), stored_rollups()
+    assert {key: row for key, row in stored.rollups.items() if key[0] == "site"} == {
+        key: row for key, row in expected.rollups.items() if key[0] == "site"
+    }
+    assert {key: row for key, row in stored.returns.items() if key[0] == "site"} == {
+        key: row for key, row in expected.returns.items() if key[0] == "site"
+    }
+    assert stored.visitors == expected.visitors
+
+
+@pytest.mark.django_db
+def test_erasing_a_session_without_sealed_days_keeps_what_is_sealed_of_its_pages():
+    fold([("/a", "old", T0), ("/a", "new", T0 + 4 * DAY)])
+    list(prune(BEFORE, at=TODAY))
+    erase("new")
+    total = PageTotal.objects.get()
+    assert (total.views, total.visitors, total.first_viewed) == (1, 1, T0)
+
+
+@pytest.mark.django_db
+def test_of_a_page_whose_unsealed_views_are_gone_the_last_sealed_day_is_known():
+    fold([("/a", "old", T0), ("/a", "old", T0 + DAY), ("/a", "gone", T0 + 4 * DAY)])
+    list(prune(BEFORE, at=TODAY))
+    erase("gone")
+    assert PageTotal.objects.get().last_viewed == datetime(2026, 3, 14, 23, tzinfo=UTC)
+    record_page_view(a_hit(session_id="late", at=T0 + 3 * DAY))
+    assert PageTotal.objects.get().last_viewed == T0 + 3 * DAY
+    assert list(verify()) == []
+
+
+@pytest.mark.django_db
+def test_the_boundary_is_midnight_of_the_reporting_zone():
+    midnight = datetime(2026, 3, 15, 23, tzinfo=UTC)
+    fold([("/a", "s", midnight - US), ("/a", "t", midnight)])
+    list(prune(BEFORE, at=TODAY))
+    assert PageView.objects.get().timestamp == midnight
+
+
+@pytest.mark.django_db
+def test_pending_page_views_before_the_boundary_refuse_it_and_nothing_is_sealed():
+    a_site()
+    raw_views([("/a", "s", T0), ("/a", "s", T0 + 4 * DAY)])
+    before = everything()
+    for refused in (prune, to_prune):
+        with pytest.raises(PendingViews, match=r"1 page views before 2026-03-16 are pending.*backfill_aggregates"):
+            refused(BEFORE, at=TODAY)
+    assert everything() == before
+
+
+@pytest.mark.django_db
+def test_pending_page_views_of_sealed_days_refuse_the_next_one():
+    a_site()
+    list(prune(BEFORE, at=TODAY))
+    raw_views([("/a", "s", T0)])
+    with pytest.raises(PendingViews, match="1 pending page views are of days before 2026-03-16, which are sealed"):
+        prune(date(2026, 3, 17), at=TODAY)
+
+
+@pytest.mark.django_db
+def test_days_to_come_are_not_pruned_today_may_be():
+    a_site()
+    with pytest.raises(ValueError, match="before is 2026-03-20, and today is 2026-03-19"):
+        prune(date(2026, 3, 20), at=TODAY)
+    list(prune(date(2026, 3, 19), at=TODAY))
+    assert PageView.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_while_the_rollups_are_rebuilt_nothing_is_pruned():
+    a_site()
+    rebuild(zone="UTC")
+    with pytest.raises(RebuildUnderWay):
+        prune(BEFORE, at=TODAY)
+    assert Calendar.objects.get().sealed_before is None
+
+
+@pytest.mark.django_db
+def test_where_nothing_is_old_enough_nothing_is_sealed():
+    assert list(prune(BEFORE, at=TODAY)) == []
+    a_site()
+    assert list(prune(date(2026, 3, 14), at=TODAY)) == []
+    assert (Seal.objects.count(), Run.objects.filter(kind=Run.Kind.PRUNE).count()) == (0, 0)
+
+
+@pytest.mark.django_db
+def test_a_dry_pruning_says_what_it_would_delete_and_writes_nothing():
+    a_site()
+    before = everything()
+    assert to_prune(BEFORE, at=TODAY) == Extent(page_views=3, sessions=3, days=2)
+    assert everything() == before
+
+
+@pytest.mark.django_db
+def test_what_is_kept_is_a_setting(settings):
+    assert kept_from(at=TODAY) is None
+    settings.PAGESTATS_KEEP_PAGE_VIEWS = timedelta(days=3)
+    assert kept_from(at=TODAY) == BEFORE

@@ -2,9 +2,10 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from io import StringIO
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.apps import apps
@@ -24,8 +25,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def scheduling(settings):
+def scheduling(settings, monkeypatch):
+    """Make one schedule only, as an example of all; what a site gets is read in a site of its own below."""
     settings.PAGESTATS_SCHEDULES = True
+    planned = schedules.plans
+    monkeypatch.setattr(schedules, "plans", lambda: [plan for plan in planned() if plan.name == NAME])
 
 
 def migrate(*args):
@@ -164,6 +168,18 @@ def test_nothing_is_written_when_all_is_made(django_capture_queries):
     assert not [query for query in queries if not query.strip().upper().startswith(("SELECT", "PRAGMA", "SHOW"))]
 
 
+@pytest.mark.parametrize(
+    ("at", "first"),
+    [("2026-03-14T01:00", "2026-03-14T03:15"), ("2026-03-14T03:15", "2026-03-15T03:15")],
+)
+def test_what_is_done_at_night_begins_with_the_next_one(at, first):
+    here = ZoneInfo("Europe/Amsterdam")
+    plan = schedules.Plan(name="nightly", func="f", every=timedelta(days=1), first_at=time(3, 15))
+    next_run = plan.next_run(datetime.fromisoformat(at).replace(tzinfo=here).astimezone(UTC))
+    assert next_run == datetime.fromisoformat(first).replace(tzinfo=here)
+    assert (plan.describe(), plan.columns()["minutes"]) == ("every day", 24 * 60)
+
+
 # In a site of its own: another process, and databases in files
 
 SITE = '''
@@ -283,7 +299,9 @@ def test_tables_that_are_not_there_yet_are_waited_for(site):
     )
     assert said[0].startswith("CommandError: The queue of django-q2 can't be reached: no such table: django_q_ormq.")
     assert said[1] == said[3] == said[5] == NOT_MIGRATED
-    assert said[7].startswith(f"{NAME}: every 5 minutes, next ")
+    first, *others = said[7].splitlines()
+    assert first.startswith(f"{NAME}: every 5 minutes, next ")
+    assert "pagestats prune: every day, next " in " ".join(others)
 
 
 @pytest.mark.parametrize("order", [("default", "queue", "stats"), ("stats", "default", "queue")])

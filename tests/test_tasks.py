@@ -9,10 +9,11 @@ from django.db import DatabaseError
 from django_q.brokers import orm
 from django_q.models import OrmQ
 
-from pagestats import rollups, tasks
+from pagestats import retention, rollups, tasks
 from pagestats.hits import instant
-from pagestats.models import ActiveSession, PageView, Run
-from pagestats.recording import record_heartbeat
+from pagestats.models import ActiveSession, PageView, Rollup, Run, Visitor
+from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.rollups import changing
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 
@@ -64,6 +65,33 @@ def assert_all_is_folded():
 
 
 # The clean-up
+
+
+def test_pruning_keeps_what_the_setting_says_and_goes_on_in_the_next_task(settings, monkeypatch):
+    now = instant(None)
+    raw_views(("/a", f"s{number}", now - timedelta(days=number)) for number in range(6))
+    list(rollups.backfill())
+    assert tasks.prune() == 0
+    settings.PAGESTATS_KEEP_PAGE_VIEWS = timedelta(days=3)
+    monkeypatch.setattr(tasks, "BUDGET", timedelta(0))
+    monkeypatch.setattr(changing, "VIEWS_IN_A_CHUNK", 1)
+    assert tasks.prune() == 1
+    assert queued() == [("pagestats.tasks.prune", ())]
+    assert tasks.prune() == 2
+    assert PageView.objects.count() == 4
+    OrmQ.objects.all().delete()
+    assert tasks.prune() == 0
+    assert queued() == []
+    run = Run.objects.get(kind=Run.Kind.PRUNE)
+    assert (run.status, run.processed) == ("finished", 2)
+
+
+def test_the_task_that_prunes_sweeps_up_what_an_erasure_left():
+    raw_views([("/a", "s", T0)])
+    retention.erase("s")
+    Visitor.objects.update(version=retention.SINCE_AN_INSTANT)
+    tasks.prune()
+    assert not Visitor.objects.exists()
 
 
 def test_the_cleanup_is_one_run_however_often_it_runs():
@@ -357,5 +385,33 @@ def test_one_of_several_that_died_is_restarted_and_none_beside_one_that_is_alive
 
 def test_a_live_site_without_backfills_gives_the_cleanup_little_to_do(django_assert_max_num_queries):
     tasks.clean_up()
-    with django_assert_max_num_queries(5):  # a deletion in its transaction, the note, a look for the dead
+    with django_assert_max_num_queries(6):  # a deletion in its transaction, the note, two looks for the dead
         tasks.clean_up()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deferred_page_views_are_folded_again_and_again_for_a_while(settings, monkeypatch):
+    naps = []
+
+    def view_meanwhile(seconds):
+        naps.append(seconds)
+        if len(naps) < 3:
+            record_page_view(a_hit(path=f"/{len(naps)}"))
+        else:
+            settings.PAGESTATS_ROLLUPS = "immediate"
+
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    monkeypatch.setattr(tasks.time, "sleep", view_meanwhile)
+    record_page_view(a_hit(path="/0"))
+    assert PageView.objects.pending().count() == 1
+    assert tasks.fold() == 3
+    assert naps == [tasks.FOLD_EVERY.total_seconds()] * 3
+    assert (PageView.objects.pending().count(), Rollup.objects.get(dimension="site").views) == (0, 3)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.django_db
+def test_with_immediate_rollups_nothing_is_folded_but_by_a_backfill():
+    raw_views([("/a", "s", T0)])
+    assert tasks.fold() == 0
+    assert PageView.objects.pending().count() == 1

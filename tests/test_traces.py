@@ -21,10 +21,10 @@ from django.test import override_settings
 
 from example_project.blog.models import Page, Post
 from pagestats.hits import Hit, InvalidHit
-from pagestats.models import ActiveSession, PageTotal, PageView, Return, Rollup, Visitor
+from pagestats.models import ActiveSession, PageView
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.retention import cleanup_stale_sessions
-from pagestats.rollups import Progress, backfill
+from pagestats.rollups import Progress, backfill, repair, verify
 from pagestats.stats import snapshot
 from tests.oracle import (
     Content,
@@ -338,7 +338,7 @@ class Replay:
         )
 
     def raw_delete(self, at: datetime.datetime, args: dict[str, Any], op: dict[str, Any]) -> None:
-        """Delete the rows, and heal as this version documents it if any of them was in the rollups."""
+        """Delete the rows, and repair: what differs then is what is found, if any of them was in the rollups."""
         gone = [self.created[index] for index in args["indexes"]]
         views = [row.designed for row in gone if row.designed is not None]
         pks = list(PageView.objects.order_by("pk").values_list("pk", flat=True))
@@ -347,14 +347,10 @@ class Replay:
         self.created = [row for row in self.created if row not in gone]
         self.designed.delete(views)
         self.original.delete([row.original for row in gone if row.original is not None])
-        if any(view.rolled_up for view in views):
-            for derived in (Visitor, PageTotal, Rollup, Return):
-                derived.objects.all().delete()
-            PageView.objects.update(rolled_up=False)
-            for _ in backfill():
-                pass
-            for view in self.designed.views:
-                view.rolled_up = True
+        drift = list(verify())
+        assert bool(drift) == any(view.rolled_up for view in views)
+        assert list(repair()) == drift
+        assert list(verify()) == []
 
     # Content
 

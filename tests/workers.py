@@ -139,8 +139,9 @@ def backfill(database: str, marks: int, *arguments: str) -> None:
     from django.db import connection
 
     from pagestats import rollups
+    from pagestats.rollups import folding
 
-    fold = rollups._fold_chunk
+    fold = folding._fold_chunk
 
     def marked(chunk: Sequence[tuple[int, str]], *args: Any, **kwargs: Any) -> rollups.Progress:
         is_marked = False
@@ -157,7 +158,7 @@ def backfill(database: str, marks: int, *arguments: str) -> None:
         with connection.execute_wrapper(mark):
             return fold(chunk, *args, **kwargs)
 
-    rollups._fold_chunk = marked
+    folding._fold_chunk = marked
     call_command("backfill_aggregates", *arguments)
 
 

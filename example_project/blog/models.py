@@ -4,8 +4,10 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
+from pagestats.querysets import ViewsMixin
 
-class EntryQuerySet(models.QuerySet):
+
+class EntryQuerySet(ViewsMixin, models.QuerySet):
     def published(self) -> EntryQuerySet:
         return self.filter(published=True)
 

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from example_project.blog.models import Page, Post
-from pagestats.stats import snapshot
 
 
 @require_safe
@@ -23,11 +21,3 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
         if found:
             return render(request, template, {"entry": found})
     raise Http404(f"Nothing is published at /{slug}.")
-
-
-@require_safe
-def stats(request: HttpRequest) -> HttpResponse:
-    """Show who is on the site now and what is read, up to the 100 most viewed pages."""
-    at = timezone.now()
-    figures = snapshot(at=at, limit=100)
-    return render(request, "blog/stats.html", {"at": at, "stats": figures})

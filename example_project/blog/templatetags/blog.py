@@ -30,12 +30,6 @@ def lead(text: str) -> SafeString:
     return _inline(re.split(r"\n\s*\n", text.strip())[0])
 
 
-@register.filter
-def share_of(part: int, whole: int) -> str:
-    """Return `part` of `whole` as a number from 0 to 1, written as CSS reads it in every language."""
-    return f"{part / whole:.3f}" if whole else "0"
-
-
 def _block(block: str) -> SafeString:
     if block.startswith("## "):
         return format_html("<h2>{}</h2>", _inline(block.removeprefix("## ")))

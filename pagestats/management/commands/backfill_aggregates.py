@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
 from django.utils import timezone
 from tqdm import tqdm
 
-from pagestats.rollups import LARGEST_BATCH, Progress, backfill, backfill_status
+from pagestats.models import PageView
+from pagestats.rollups import LARGEST_BATCH, Progress, backfill, backfill_status, rebuild, to_rebuild, under_way
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
@@ -27,6 +30,9 @@ class Command(BaseCommand):
             metavar="N",
             help=f"Page views a chunk, 1 to {LARGEST_BATCH:,} (default: PAGESTATS_BACKFILL_BATCH_SIZE, 500).",
         )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="With --rebuild: only say what would be counted again."
+        )
         instead = parser.add_mutually_exclusive_group()
         instead.add_argument(
             "--status", action="store_true", help="Only say how many page views are pending and how the last run went."
@@ -34,10 +40,21 @@ class Command(BaseCommand):
         instead.add_argument(
             "--schedule", action="store_true", help="Have the django-q2 cluster do it, in tasks of a few seconds."
         )
+        instead.add_argument(
+            "--rebuild",
+            action="store_true",
+            help="Make all rollups anew, in the site's present TIME_ZONE. Figures stay exact meanwhile.",
+        )
 
-    def handle(self, *, batch_size: int | None, status: bool, schedule: bool, **options: Any) -> None:
-        """Fold, tell the status, or schedule."""
-        if status:
+    def handle(
+        self, *, batch_size: int | None, status: bool, schedule: bool, rebuild: bool, dry_run: bool, **options: Any
+    ) -> None:
+        """Fold, tell the status, schedule, or rebuild."""
+        if dry_run and not rebuild:
+            raise CommandError("--dry-run is for --rebuild. --status tells how many page views are pending.")
+        if rebuild:
+            self.rebuild(batch_size, dry_run=dry_run, quietly=not options["verbosity"])
+        elif status:
             self.stdout.write(backfill_status().describe(timezone.now()))
         elif schedule:
             self.schedule(batch_size)
@@ -65,6 +82,8 @@ class Command(BaseCommand):
         """Fold here and now, with a progress bar."""
         try:
             chunks = backfill(batch_size=batch_size)
+            if error := under_way(using=router.db_for_write(PageView)):
+                raise error
         except ValueError as error:
             raise CommandError(str(error)) from error
         done: Progress | None = None
@@ -76,3 +95,17 @@ class Command(BaseCommand):
             self.stdout.write("No page views to backfill")
         else:
             self.stdout.write(f"Backfilled {done.processed:,} page views with {done.new_visitors:,} new visitors")
+
+    def rebuild(self, batch_size: int | None, *, dry_run: bool, quietly: bool) -> None:
+        """Make all rollups anew, with a progress bar over both halves of it."""
+        try:
+            if dry_run:
+                self.stdout.write(f"Would rebuild in {settings.TIME_ZONE}: {to_rebuild()}")
+                return
+            with tqdm(unit=" views", disable=quietly or None) as bar:
+                for done in rebuild(batch_size=batch_size):
+                    bar.total = done.total
+                    bar.update(done.processed - bar.n)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Rebuilt the rollups in {settings.TIME_ZONE}")

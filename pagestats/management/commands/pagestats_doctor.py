@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ class Command(BaseCommand):
 
     help = (
         "Tells how visitors are told apart, in which zone days are reckoned, whose address a request has and why, what "
-        "is pending, what is scheduled, and what became of the hits of the last days."
+        "is pending, whether the figures are exact, what is scheduled, and what became of the hits of the last days."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,6 +44,7 @@ class Command(BaseCommand):
             "client address": [addresses.explain(meta)],
             "salts": _salts(),
             "page views": backfill_status().describe(timezone.now()).splitlines(),
+            "figures": _figures(),
             "schedules": _schedules(),
             "hits of the last seven days (approximate)": _tallies(),
         }
@@ -55,8 +57,15 @@ class Command(BaseCommand):
 def _recording() -> Iterator[str]:
     yield f"recording is {'on' if conf.ENABLED else 'off: PAGESTATS_ENABLED is False'}"
     yield f"identity: {conf.IDENTITY}; an id lives {LIFETIMES[identity.lifetime()]}"
-    yield f"reporting zone: {stats.health().zone}"
+    yield f"reporting zone: {_zone()}"
     yield f"trusted proxies: {', '.join(conf.TRUSTED_PROXIES) or 'none'}"
+
+
+def _zone() -> str:
+    zone = str(stats.health().zone)
+    if zone == settings.TIME_ZONE:
+        return zone
+    return f"{zone}, but TIME_ZONE is {settings.TIME_ZONE}; backfill_aggregates --rebuild counts all days anew in that"
 
 
 LIFETIMES = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}
@@ -77,6 +86,18 @@ def _schedules() -> Iterator[str]:
         yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, {run.processed:,} sessions that had left"
     else:
         yield "no clean-up has run yet"
+
+
+def _figures() -> Iterator[str]:
+    run = stats.health().last_verify
+    if run is None:
+        yield "never verified; manage.py verify_aggregates counts them again from the page views"
+        return
+    drift = run.result["drift"]
+    differs = f"{drift:,} differ; manage.py verify_aggregates --repair sets them right"
+    yield f"verified at {run.finished:%Y-%m-%d %H:%M:%S %Z}: {differs if drift else 'exact'}"
+    if sealed_before := run.result["sealed_before"]:
+        yield f"days before {sealed_before} are sealed: their page views were pruned"
 
 
 def _tallies() -> Iterator[str]:

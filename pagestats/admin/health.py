@@ -1,0 +1,93 @@
+"""What *Page stats* shows of how the recording fares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from django.utils.translation import gettext_lazy, ngettext
+
+from pagestats import tallies
+from pagestats.formats import number
+from pagestats.models import Run
+from pagestats.stats import Health, Tallied
+
+OUTCOMES = {
+    tallies.RECORDED: gettext_lazy("Recorded"),
+    tallies.REPEAT: gettext_lazy("Repeats"),
+    tallies.NOT_STORED: gettext_lazy("Not recorded"),
+    tallies.FAILED: gettext_lazy("Failed"),
+}
+REASONS = {
+    "bad_host": gettext_lazy("Host that is none of the site’s"),
+    "bad_session_id": gettext_lazy("Session id that is none"),
+    "bot": gettext_lazy("Robot"),
+    "cross_origin": gettext_lazy("Sent from another site"),
+    "excluded": gettext_lazy("Excluded by PAGESTATS_EXCLUDE"),
+    "fragment": gettext_lazy("Part of a page, asked for by a script or a frame"),
+    "invalid_body": gettext_lazy("Sent to the API in another shape"),
+    "invalid_path": gettext_lazy("Path that no database can keep"),
+    "method": gettext_lazy("Not a GET request"),
+    "new_paths": gettext_lazy("Too many new paths"),
+    "no_address": gettext_lazy("No address of the client"),
+    "no_document": gettext_lazy("Not a page: an image, a download, data"),
+    "no_session_id": gettext_lazy("No session id from the browser"),
+    "no_store": gettext_lazy("Answered with no-store"),
+    "opt_out": gettext_lazy("Asked not to be counted"),
+    "prefetch": gettext_lazy("Prefetched, perhaps never seen"),
+    "staff": gettext_lazy("Staff"),
+    "status": gettext_lazy("Redirect or error"),
+    "throttled": gettext_lazy("Sent to the API too often"),
+    "too_large": gettext_lazy("Sent to the API, and too large"),
+    "unknown_path": gettext_lazy("Path that the site does not have"),
+}
+
+
+def fared(state: Health) -> dict[str, Any]:
+    """Return what the section on health shows."""
+    return {
+        "outcomes": [outcome(key, label, state.tallied) for key, label in OUTCOMES.items()] if state.tallied else [],
+        "pending": number(state.pending) if state.pending else "",
+        "last_cleanup": state.last_cleanup,
+        "last_cleanup_deleted": number(state.last_cleanup.processed) if state.last_cleanup else "",
+        "last_backfill": state.last_backfill,
+        "last_backfill_processed": number(state.last_backfill.processed) if state.last_backfill else "",
+        **verified(state.last_verify),
+    }
+
+
+def verified(run: Run | None) -> dict[str, Any]:
+    """Return what the fact on the last verification shows."""
+    if run is None:
+        return {"last_verify": None, "drift": "", "sealed_before": None}
+    drift = run.result["drift"]
+    sealed_before = run.result["sealed_before"]
+    return {
+        "last_verify": run,
+        "drift": drift
+        and ngettext("%(count)s figure differs", "%(count)s figures differ", drift) % {"count": number(drift)},
+        "sealed_before": sealed_before and date.fromisoformat(sealed_before),
+    }
+
+
+def outcome(key: str, label: Any, tallied: Iterable[Tallied]) -> dict[str, Any]:
+    """Return the row of an outcome, and those of its reasons."""
+    rows = [row for row in tallied if row.outcome == key]
+    last_days = sum(row.last_days for row in rows)
+    return {
+        "label": label,
+        "alarm": key == tallies.FAILED and last_days > 0,
+        "today": number(sum(row.today for row in rows)),
+        "last_days": number(last_days),
+        "reasons": [
+            {
+                # Of what has no words here the name is shown: that of an error, or of another reason.
+                "label": REASONS.get(row.reason, row.reason),
+                "today": number(row.today),
+                "last_days": number(row.last_days),
+            }
+            for row in rows
+            if row.reason
+        ],
+    }

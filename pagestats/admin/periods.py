@@ -1,0 +1,122 @@
+"""Which range of reporting days a reader has picked: its name, and those of a custom one, are in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pagestats.formats import days
+from pagestats.hits import YEARS
+from pagestats.stats import MOST_DAYS
+
+DAY = timedelta(days=1)
+
+
+def last(count: int) -> Callable[[date], tuple[date, date]]:
+    """Return what gives the last so many days, today included."""
+    return lambda today: (today - (count - 1) * DAY, today)
+
+
+def year(today: date) -> tuple[date, date]:
+    """Return the twelve months up to today."""
+    is_leap_day = (today.month, today.day) == (2, 29)
+    return today.replace(year=today.year - 1, day=28 if is_leap_day else today.day) + DAY, today
+
+
+RANGES: dict[str, tuple[Any, Callable[[date], tuple[date, date]]]] = {
+    "today": (gettext_lazy("Today"), last(1)),
+    "yesterday": (gettext_lazy("Yesterday"), lambda today: (today - DAY, today - DAY)),
+    "7d": (gettext_lazy("7 days"), last(7)),
+    "30d": (gettext_lazy("30 days"), last(30)),
+    "90d": (gettext_lazy("90 days"), last(90)),
+    "12m": (gettext_lazy("12 months"), year),
+}
+DEFAULT, ALL, CUSTOM = "30d", "all", "custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """A range of reporting days, `end` included, and how it was picked."""
+
+    name: str
+    start: date
+    end: date
+    today: date
+    first_day: date | None
+    """The reporting day of the first page view; None before there is any."""
+    fault: str = ""
+    """Why it is not the one that was asked for."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What stands for it in an address."""
+        custom = {"start": f"{self.start}", "end": f"{self.end}"} if self.name == CUSTOM else {}
+        return {"period": self.name, **custom}
+
+    @property
+    def days(self) -> str:
+        """Its first and last day, in words."""
+        return days(self.start, self.end)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether today, of which more is to come, is no part of it."""
+        return self.end < self.today
+
+    def links(self, more: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the periods that can be picked with one click; `more` stays in the address."""
+        labels = {name: label for name, (label, _) in RANGES.items()} | {ALL: _("All")}
+        return [
+            {"label": label, "query": urlencode({"period": name, **more}), "is_picked": name == self.name}
+            for name, label in labels.items()
+        ]
+
+
+def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> Period:
+    """Return the period that a query names; the last 30 days without one, and with a `fault` for one that is none.
+
+    Arguments:
+        first_day: the reporting day of the first page view, with which "all" begins; None before there is any.
+    """
+    name = query.get("period") or (CUSTOM if query.get("start") or query.get("end") else DEFAULT)
+    fault = ""
+    if name in RANGES:
+        start, end = RANGES[name][1](today)
+    elif name == ALL:
+        start, end = min(max(first_day or today, today - (MOST_DAYS - 1) * DAY), today), today
+    elif name == CUSTOM:
+        try:
+            start, end = (_day(query.get(key, "")) for key in ("start", "end"))
+        except ValueError:
+            fault = _("Give the first and the last day, such as 2026-01-31.")
+        else:
+            fault, end = _fault(start, end, today), min(end, today)
+    else:
+        fault = _("There is no such period: %(name)s.") % {"name": f"{name:.40}"}
+    if fault:
+        name = DEFAULT
+        start, end = RANGES[name][1](today)
+    return Period(name=name, start=start, end=end, today=today, first_day=first_day, fault=fault)
+
+
+def _fault(start: date, end: date, today: date) -> str:
+    if start > end:
+        return _("The first day is after the last one. Exchange them.")
+    if start > today:
+        return _("The first day is yet to come. Choose one up to today.")
+    if (min(end, today) - start).days >= MOST_DAYS:
+        return _("That is longer than ten years. Choose a shorter period.")
+    return ""
+
+
+def _day(text: str) -> date:
+    day = date.fromisoformat(text)
+    if day.year not in YEARS:
+        raise ValueError
+    return day

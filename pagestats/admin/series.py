@@ -1,0 +1,134 @@
+"""Views and visitors by day or by hour: as rows of a table, as lines of a chart, and as numbers for its script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import zip_longest
+from typing import Any
+
+from django.utils.formats import date_format
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from pagestats import formats
+from pagestats.stats import DayFigures, HourFigures
+
+WIDTH, HEIGHT = 1000, 200
+MARKS = 5
+DAYS_WITHOUT_YEAR = 366
+
+Row = DayFigures | HourFigures
+NOTHING = ("", "")
+
+NOW = '<th scope="row">{}</th><td class="pagestats-number">{}</td><td class="pagestats-number">{}</td>'
+THEN = '<td class="pagestats-then">{}</td><td class="pagestats-number">{}</td><td class="pagestats-number">{}</td>'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Figures that follow one another, and those of an earlier range that they are compared with, if any."""
+
+    figures: Sequence[Row]
+    before: Sequence[Row]
+    at: datetime
+    """Of hours that begin later nothing can be told yet."""
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The rows of a table: when, views, visitors; and the same of before, if there is any."""
+        number = formats.numbers()
+        labels = _labels(self.figures)
+        now = [(number[row.views], number[row.visitors]) for row in self._told]
+        if not self.before:
+            return [(label, *row) for label, row in zip(labels, now, strict=False)]
+        before = [
+            (label, number[row.views], number[row.visitors])
+            for label, row in zip(_labels(self.before), self.before, strict=True)
+        ]
+        return [
+            (label or "", *(there or NOTHING), *(earlier or ("", *NOTHING)))
+            for label, there, earlier in zip_longest(labels, now, before)
+        ]
+
+    @property
+    def table(self) -> SafeString:
+        """The rows as HTML: of years of days, the template would take three times as long."""
+        return format_html_join("\n", f"<tr>{NOW}{THEN if self.before else ''}</tr>", self.rows)
+
+    @property
+    def by_hour(self) -> bool:
+        """Whether each figure is of an hour, else of a day."""
+        return isinstance(self.figures[0], HourFigures)
+
+    @property
+    def ticks(self) -> list[str]:
+        """What stands at the vertical axis, from above."""
+        return [formats.number(value) for value in (self._top, self._top // 2, 0)]
+
+    @property
+    def marks(self) -> list[str]:
+        """What stands at the horizontal axis, at equal distances."""
+        last = len(self.figures) - 1
+        rows = [self.figures[place] for place in sorted({round(part * last / (MARKS - 1)) for part in range(MARKS)})]
+        if self.by_hour:
+            return formats.hours([row.start for row in rows if isinstance(row, HourFigures)])
+        form = "MONTH_DAY_FORMAT" if last < DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
+        return [date_format(row.day, form) for row in rows if isinstance(row, DayFigures)]
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """The points of the lines, as SVG has them."""
+        return {name: self._points(values) for name, values in self._values.items()}
+
+    @property
+    def area(self) -> str:
+        """The points of the area below the views."""
+        right = (len(self._told) - 1) * self._step
+        return f"0,{HEIGHT} {self._points(self._values['views'])} {right:.1f},{HEIGHT}" if self._told else ""
+
+    @property
+    def script(self) -> dict[str, Any]:
+        """What the script of the page draws."""
+        return {
+            **self._values,
+            "labels": _labels(self.figures),
+            "labels_before": _labels(self.before),
+            "top": self._top,
+        }
+
+    @property
+    def _told(self) -> list[Row]:
+        return [row for row in self.figures if isinstance(row, DayFigures) or row.start <= self.at]
+
+    @property
+    def _values(self) -> dict[str, list[int]]:
+        told, before = self._told, self.before
+        return {
+            "views": [row.views for row in told],
+            "visitors": [row.visitors for row in told],
+            "views_before": [row.views for row in before],
+            "visitors_before": [row.visitors for row in before],
+        }
+
+    @property
+    def _top(self) -> int:
+        """The end of the vertical axis: a round number, and an even one, that is not below any view."""
+        most = max((row.views for row in [*self._told, *self.before]), default=0)
+        step = int("1".ljust(len(str(most)), "0"))
+        return next(part * step for part in (2, 4, 6, 8, 10) if part * step >= most)
+
+    @property
+    def _step(self) -> float:
+        return WIDTH / max(len(self.figures) - 1, len(self.before) - 1, 1)
+
+    def _points(self, values: Sequence[int]) -> str:
+        step, top = self._step, self._top
+        points = [f"{place * step:.1f},{HEIGHT - HEIGHT * value / top:.1f}" for place, value in enumerate(values)]
+        return " ".join(points * 2 if len(points) == 1 else points)  # a line to itself is a dot
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    hours = [row.start for row in rows if isinstance(row, HourFigures)]
+    return formats.hours(hours) if hours else formats.days_of(row.day for row in rows if isinstance(row, DayFigures))

@@ -1,0 +1,61 @@
+"""Who is here now, as pages ask for it again and again: an answer with a tag, or that it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils.cache import get_conditional_response
+
+from pagestats.content import Titled
+from pagestats.keeping import keep, kept
+from pagestats.stats import active, shown_titles
+
+MOST_ROWS = 100
+TITLES_ARE_KEPT = 10
+"""Seconds, in Django's cache: so that whoever asks again costs one statement, which reads the active sessions."""
+
+
+def active_response(
+    request: HttpRequest, *, public: bool, path: str | None = None, limit: int = MOST_ROWS
+) -> HttpResponse:
+    """Answer who is on the site now as JSON with an ETag; 304 if the request names the one that it would have.
+
+    The tag is that of the answer itself, so that it changes when sessions expire, too, which nobody writes.
+
+    Arguments: as of `stats.active`, and raises what it raises. `public` has to be True unless the reader may read all.
+    """
+    titles = partial(_kept_titles, public=public)
+    now = active(path=path, limit=limit, public=public, titles=titles)
+    titled = titles(row.path for row in now.by_path)
+    answer: HttpResponse = JsonResponse(
+        {
+            "visitors": now.visitors,
+            "by_path": [{"path": row.path, "title": titled[row.path].title, "count": row.count} for row in now.by_path],
+        }
+    )
+    etag = f'"{hashlib.blake2b(answer.content, digest_size=16).hexdigest()}"'
+    answer.headers["ETag"] = etag
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return get_conditional_response(request, etag=etag, response=answer) or answer
+
+
+def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
+    """Return what `shown_titles` does, or did some seconds ago."""
+    keys = {path: _key(path, public=public) for path in paths}
+    known = kept(keys.values())
+    fresh = [path for path, key in keys.items() if key not in known]
+    if fresh:
+        shown = shown_titles(fresh, public=public)
+        new = {keys[path]: (shown.get(path),) for path in fresh}
+        known |= new
+        keep(new, seconds=TITLES_ARE_KEPT)
+    titled = {path: known[key][0] for path, key in keys.items()}
+    return {path: found for path, found in titled.items() if found is not None}
+
+
+def _key(path: str, *, public: bool) -> str:
+    digest = hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
+    return f"pagestats.title.{'public' if public else 'all'}.{digest}"

@@ -1,0 +1,44 @@
+"""Move all page views of one path to another."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from pagestats.rollups import Done, merge_paths, to_merge
+
+
+class Command(BaseCommand):
+    """manage.py pagestats_merge_paths."""
+
+    help = (
+        "Moves all page views of one path to another, and their figures with them, in chunks. Safe on a live site, safe"
+        " to kill: run it again and it goes on. It can't be undone: afterwards nothing tells which views were moved."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the paths and the options."""
+        parser.add_argument("source", help="The path that is to have no page views any more.")
+        parser.add_argument("target", help="The path that is to have them.")
+        parser.add_argument(
+            "--batch-size", type=int, metavar="N", help="Page views a chunk, 1 to 10,000 (default: 500)."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would be moved.")
+
+    def handle(self, *, source: str, target: str, batch_size: int | None, dry_run: bool, **options: Any) -> None:
+        """Merge, with a progress bar."""
+        done = Done(0, 0)
+        try:
+            if dry_run:
+                self.stdout.write(f"Would move: {to_merge(source, target)}")
+                return
+            with tqdm(unit=" views", disable=not options["verbosity"] or None) as bar:
+                for done in merge_paths(source, target, batch_size=batch_size):
+                    bar.total = done.total
+                    bar.update(done.processed - bar.n)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if done.total:
+            self.stdout.write(f"Moved {done.processed:,} page views from {source!r} to {target!r}")
+        else:
+            self.stdout.write(f"No page views of {source!r}")

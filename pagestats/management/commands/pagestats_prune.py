@@ -1,0 +1,57 @@
+"""Delete page views of long ago, and keep what was counted."""
+
+from datetime import date
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from tqdm import tqdm
+
+from pagestats import retention
+from pagestats.rollups import Done
+
+
+class Command(BaseCommand):
+    """manage.py pagestats_prune."""
+
+    help = (
+        "Deletes the page views of all reporting days before one, in chunks, and keeps all that was counted of them. "
+        "Those days are sealed then. Safe on a live site, safe to run twice, safe to kill: run it again, and it goes "
+        "on."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument(
+            "--before",
+            type=date.fromisoformat,
+            metavar="DATE",
+            help="The first day whose page views stay (default: what PAGESTATS_KEEP_PAGE_VIEWS keeps).",
+        )
+        parser.add_argument(
+            "--batch-size", type=int, metavar="N", help="Page views a chunk, 1 to 10,000 (default: 500)."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would be deleted.")
+
+    def handle(self, *, before: date | None, batch_size: int | None, dry_run: bool, **options: Any) -> None:
+        """Prune, with a progress bar."""
+        now = timezone.now()
+        before = before or retention.kept_from(at=now)
+        if before is None:
+            raise CommandError("PAGESTATS_KEEP_PAGE_VIEWS is None: all are kept. Set it, or give a day: --before DATE.")
+        done = Done(0, 0)
+        try:
+            if dry_run:
+                self.stdout.write(f"Would prune: {retention.to_prune(before, at=now)}, before {before}")
+                return
+            chunks = retention.prune(before, at=now, batch_size=batch_size)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        with tqdm(unit=" views", disable=not options["verbosity"] or None) as bar:
+            for done in chunks:
+                bar.total = done.total
+                bar.update(done.processed - bar.n)
+        if done.total:
+            self.stdout.write(f"Pruned {done.processed:,} page views before {before}")
+        else:
+            self.stdout.write(f"No page views before {before}")

@@ -1,0 +1,73 @@
+"""Count everything again from the page views, and tell what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
+
+
+class Command(BaseCommand):
+    """manage.py verify_aggregates."""
+
+    help = (
+        "Counts all figures again from the page views, lists those that differ, and ends with 1 if there are any. "
+        "Changes nothing without --repair. Safe on a live site, and safe to kill: nobody waits for it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options."""
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="First set right what differs, in short transactions, while the site goes on; then verify.",
+        )
+        parser.add_argument(
+            "--limit", type=int, default=20, metavar="N", help="How many figures that differ are listed (default: 20)."
+        )
+
+    def handle(self, *, repair: bool, limit: int, **options: Any) -> None:
+        """Verify, after repairing."""
+        if limit < 0:
+            raise CommandError(f"--limit is {limit}, not a number of lines. Use 0 or more.")
+        self.limit, self.quietly = limit, not options["verbosity"]
+        if repair and (mended := self.follow(slices(mend=True), "Repairing", prefix="set right: ")):
+            self.stdout.write(f"Set {_figures(mended)} right")
+        run = begin_verification()
+        self.follow(verification(run), "Verifying", total=run.result["total"])
+        if sealed_before := run.result["sealed_before"]:
+            self.stdout.write(f"Days before {sealed_before} are sealed: their page views were pruned. Not judged")
+        if drift := run.result["drift"]:
+            raise CommandError(
+                f"{_figures(drift)} {'differs' if drift == 1 else 'differ'} from the page views."
+                " manage.py verify_aggregates --repair sets them right."
+            )
+        self.stdout.write(
+            "Exact: {cells:,} cells of {days:,} days, {pages:,} pages and {visitors:,} visitors agree with"
+            " {page_views:,} page views".format(**run.result)
+        )
+
+    def follow(self, checked: Iterable[Slice], title: str, *, prefix: str = "", total: int | None = None) -> int:
+        """Follow slices with a progress bar, list the first of what differs, and return how many do."""
+        drift = 0
+        listed: list[Drift] = []
+        with tqdm(desc=title, total=total, unit=" views", disable=self.quietly or None) as bar:
+            for each in checked:
+                if total is not None:
+                    bar.total = max(total, bar.n + each.views_read)
+                bar.update(each.views_read)
+                listed += each.drift[: self.limit - len(listed)]
+                drift += len(each.drift)
+        for one in listed:
+            self.stdout.write(f"{prefix}{one}")
+        if drift > len(listed):
+            self.stdout.write(f"… and {drift - len(listed):,} more")
+        return drift
+
+
+def _figures(number: int) -> str:
+    return f"{number:,} {'figure' if number == 1 else 'figures'}"

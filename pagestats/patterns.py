@@ -1,0 +1,151 @@
+"""The site's URL patterns: what they make of a path, and which path they make of values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from django.conf import settings
+from django.urls import NoReverseMatch, Resolver404, ResolverMatch, get_resolver, get_script_prefix, resolve, reverse
+from django.urls.converters import IntConverter, PathConverter, SlugConverter, StringConverter, UUIDConverter
+from django.urls.resolvers import URLResolver, get_ns_resolver
+from django.utils import translation
+
+STRAY_CHARACTERS: dict[type, str] = {
+    IntConverter: "[^0-9]",
+    PathConverter: "[\n]",
+    SlugConverter: "[^-a-zA-Z0-9_]",
+    StringConverter: "[/]",
+    UUIDConverter: "[^-0-9a-f]",
+}
+"""What each of Django's own converters doesn't match, as Python, the databases and GLOB all write it."""
+
+
+class Undecided(ValueError):
+    """No one rule tells at which path the values of a URL name are. The message says why."""
+
+
+class Captured(NamedTuple):
+    """A part of a path that is a value."""
+
+    argument: str
+    stray: str = ""
+    """A character that the value must not have, as a regular expression; "": it may have any. It is never empty."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a path is put together: of texts, and of values."""
+
+    parts: tuple[str | Captured, ...]
+
+    def filled(self, texts: Mapping[str, str]) -> str | None:
+        """Return the path of the texts of some values, or None when one of them can't be a part of it."""
+        path = ""
+        for part in self.parts:
+            if isinstance(part, str):
+                path += part
+                continue
+            text = texts[part.argument]
+            if not text or (part.stray and re.search(part.stray, text)):
+                return None
+            path += text
+        return path
+
+
+def match(path: str) -> ResolverMatch | None:
+    """Return what the site's URL patterns make of a path, whatever the language it is in, or None."""
+    prefix = get_script_prefix()
+    if path.startswith(prefix):
+        path = f"/{path.removeprefix(prefix)}"
+    # `i18n_patterns` match in the active language alone, which is that of who reads, not of the page.
+    language = translation.get_language_from_path(path) if settings.USE_I18N else None
+    with translation.override(language or settings.LANGUAGE_CODE):
+        try:
+            return resolve(path, urlconf=settings.ROOT_URLCONF)
+        except Resolver404:
+            return None
+
+
+def captured(url_name: str) -> list[set[str]]:
+    """Return which arguments each of the URL patterns of a name captures."""
+    *namespaces, name = url_name.split(":")
+    resolver = get_resolver(settings.ROOT_URLCONF)
+    above: set[str] = set()
+    for namespace in namespaces:
+        if namespace not in resolver.namespace_dict:
+            return []
+        prefix, resolver = resolver.namespace_dict[namespace]
+        above |= re.compile(prefix).groupindex.keys()
+    return [
+        above | {argument for argument in (*arguments, *defaults) if not argument.startswith("_")}
+        for possibilities, _, defaults, _ in resolver.reverse_dict.getlist(name)
+        for _, arguments in possibilities
+    ]
+
+
+def are_in_use() -> bool:
+    """Tell whether the site's URL patterns were imported and asked. Before that, asking may break their import."""
+    return "url_patterns" in vars(get_resolver(settings.ROOT_URLCONF))
+
+
+def reversed_path(url_name: str, values: Mapping[str, Any]) -> str | None:
+    """Return the path of some values as a request has it, or None where the URL patterns make none of them."""
+    try:
+        return unquote(reverse(url_name, urlconf=settings.ROOT_URLCONF, kwargs=dict(values)))
+    except (NoReverseMatch, ValueError):  # a ValueError where a pattern has a percent sign
+        return None
+
+
+def template(url_name: str, arguments: Mapping[str, Any]) -> Template:
+    """Return how the path of a URL name is put together of values of these arguments, in the active language.
+
+    Raises `Undecided` where that takes more than texts and values: several patterns of that name, an argument that
+    is not among these, a regular expression, a converter that writes a value in a way of its own.
+    """
+    found = [
+        (result, converters)
+        for possibilities, _, _, converters in _resolver(url_name).reverse_dict.getlist(url_name.split(":")[-1])
+        for result, names in possibilities
+        if set(names) == arguments.keys()
+    ]
+    if not found:
+        raise Undecided(
+            f"the URL patterns of {url_name!r} capture other arguments than {', '.join(map(repr, arguments)) or 'none'}"
+        )
+    if len(found) > 1:
+        raise Undecided(f"{len(found)} URL patterns of {url_name!r} capture these arguments")
+    [(result, converters)] = found
+    return Template(tuple(_parts(url_name, result, {name: converters.get(name) for name in arguments})))
+
+
+def _parts(url_name: str, result: str, converters: Mapping[str, Any]) -> Iterator[str | Captured]:
+    yield get_script_prefix()
+    # Not by `%`, as reverse() does, which fails where the pattern has one of its own.
+    for number, text in enumerate(re.split(r"%\((\w+)\)s", result)):
+        if number % 2 == 0:
+            yield text
+            continue
+        converter = type(converters[text])
+        if converter not in STRAY_CHARACTERS:
+            by = "a regular expression" if converters[text] is None else converter.__qualname__
+            raise Undecided(f"{text!r} is captured by {by} in the URL pattern of {url_name!r}, not by one of Django's")
+        yield Captured(text, STRAY_CHARACTERS[converter])
+
+
+def _resolver(url_name: str) -> URLResolver:
+    """Return the resolver that knows the last part of a URL name, with all that stands above it in its patterns."""
+    *namespaces, _ = url_name.split(":")
+    resolver = get_resolver(settings.ROOT_URLCONF)
+    above = ""
+    converters: dict[str, Any] = {}
+    for namespace in namespaces:
+        if namespace not in resolver.namespace_dict:
+            raise Undecided(f"there is no URL namespace {namespace!r}")
+        prefix, resolver = resolver.namespace_dict[namespace]
+        above += prefix
+        converters |= resolver.pattern.converters
+    return get_ns_resolver(above, resolver, tuple(converters.items())) if above else resolver

@@ -1,0 +1,574 @@
+"""Count again from the page views, and compare with what is stored, in one statement of the database.
+
+Each function here sends one statement, and one statement sees one snapshot: what a writer moves together, the page view
+and every figure that has it, is seen moved together. So a difference is drift, also while views are recorded. The
+statement looks at a range of days, paths or sessions only, and answers with what differs, so that neither it nor its
+answer grows with the site.
+
+Days are told from instants by bounds that were worked out in Python: a database may have no table of time zones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, NamedTuple, cast
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pagestats.hits import day_of, instant, start_of
+from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
+
+DAY = timedelta(days=1)
+MARGIN = 366 * DAY
+"""How far around now, and the page views that were there at the beginning, days are reckoned exactly."""
+
+YEARS = (date(1900, 1, 1), date(9998, 12, 31))
+"""What a time zone and a database have room for."""
+
+
+class Stretch(NamedTuple):
+    """Some days in a row. All have 24 hours, `offset` ahead of UTC; without an offset it is one day of another length.
+
+    `starts` is None for the first stretch of all.
+    """
+
+    starts: datetime | None
+    first_day: date
+    offset: timedelta | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reckoning:
+    """How days are told from instants, and which of them are sealed: what is compared has to be counted by the same."""
+
+    zone: ZoneInfo
+    sealed_before: date | None
+    stretches: tuple[Stretch, ...]
+
+    @classmethod
+    def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> Reckoning:
+        """Return the reckoning of the page views that are there, and of those that come meanwhile."""
+        instants = PageView.objects.using(using).values_list("timestamp", flat=True)
+        ends = instants.order_by("timestamp").first(), instants.order_by("-timestamp").first()
+        days = [day_of(at, zone) for at in (*ends, instant(None)) if at is not None]
+        if sealed_before is not None:
+            days.append(sealed_before)
+        first, last = (min(max(day, YEARS[0] + MARGIN), YEARS[1] - MARGIN) for day in (min(days), max(days)))
+        return cls(zone=zone, sealed_before=sealed_before, stretches=_stretches(first - MARGIN, last + MARGIN, zone))
+
+    @classmethod
+    def stored(cls, *, using: str) -> Reckoning:
+        """Return the reckoning by the calendar as it is stored now."""
+        stored = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("zone", "sealed_before").first()
+        zone, sealed_before = stored or (settings.TIME_ZONE, None)
+        return cls.of(ZoneInfo(zone), sealed_before, using=using)
+
+    def start_of(self, day: date) -> datetime:
+        """Return the first instant of a reporting day, in UTC."""
+        return start_of(day, self.zone)
+
+
+def _stretches(first: date, last: date, zone: ZoneInfo) -> tuple[Stretch, ...]:
+    """Return the stretches of the days from the first to the last."""
+    found: list[Stretch] = []
+    day, starts = first, start_of(first, zone)
+    while day <= last:
+        ends = start_of(day + DAY, zone)
+        offset = datetime.combine(day, time(), tzinfo=UTC) - starts if ends - starts == DAY else None
+        if not found or offset is None or found[-1].offset != offset:
+            found.append(Stretch(starts if found else None, day, offset))
+        day, starts = day + DAY, ends
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Texts:
+    """A range of paths or session ids in the order of their bytes; None is no bound.
+
+    Arguments:
+        low: the first one; with `is_open`, the one that all in the range come after.
+        high: the one that all in the range come before.
+        only: the range is the one text `low`.
+    """
+
+    low: str = ""
+    high: str | None = None
+    is_open: bool = False
+    only: bool = False
+
+    def condition(self, column: str) -> str:
+        """Return the condition that the values of a column are in the range."""
+        if self.only:
+            return f"{column} = %(low)s"
+        bounds = [f"{column} {'>' if self.is_open else '>='} %(low)s"] if self.low or self.is_open else []
+        if self.high is not None:
+            bounds.append(f"{column} < %(high)s")
+        return " AND ".join(bounds) or "1 = 1"
+
+    @property
+    def parameters(self) -> dict[str, str | None]:
+        """Return the parameters of the condition."""
+        return {"low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Days:
+    """The days from `since` to the one before `until`; None is no bound."""
+
+    since: date | None = None
+    until: date | None = None
+
+
+class Counts(NamedTuple):
+    """The three figures of a key on a day. With a previous day only `visitors` means something."""
+
+    views: int
+    visitors: int
+    new_visitors: int
+
+
+class Cell(NamedTuple):
+    """A cell that differs: a rollup, or, with a previous day, a return."""
+
+    value: str
+    day: date
+    previous_day: date | None
+    counted: Counts
+    stored: Counts
+
+
+class Total(NamedTuple):
+    """What is stored of a page, and what its rollups and its page views say. None is no row, or no page view."""
+
+    path: str
+    views: int
+    visitors: int
+    first_viewed: datetime | None
+    last_viewed: datetime | None
+    rollup_views: int
+    rollup_visitors: int
+    first_day: date | None
+    last_day: date | None
+    first_counted: datetime | None
+    last_counted: datetime | None
+
+
+class Seen(NamedTuple):
+    """What is stored of a session, and what its page views say. None is no row, or no page view."""
+
+    session_id: str
+    first_seen: datetime | None
+    last_day: date | None
+    last_sealed_day: date | None
+    first_counted: datetime | None
+    last_day_counted: date | None
+
+
+class Recount(NamedTuple):
+    """What a statement answers: the calendar in its snapshot, how many rows it compared, and those that differ."""
+
+    zone: ZoneInfo
+    sealed_before: date | None
+    compared: int
+    page_views: int
+    days: int
+    rows: Sequence[Any]
+
+    def is_by(self, reckoning: Reckoning) -> bool:
+        """Tell whether the calendar of the snapshot is the one that it was counted by."""
+        return (self.zone, self.sealed_before) == (reckoning.zone, reckoning.sealed_before)
+
+
+def site_cells(reckoning: Reckoning, days: Days, *, using: str) -> Recount:
+    """Compare the rollups and returns of the whole site on some days; `rows` are `Cell`s.
+
+    A session that was never seen on an unsealed day before was last seen on the last one of its days that were sealed.
+    """
+    sql = _Statement(reckoning, using)
+    since, until = sql.unsealed(days)
+    lookup = sealed = "NULL"
+    if since:
+        lookup = sql.latest(sql.times("earlier.timestamp", None, since), "earlier.session_id = visit.session_id")
+    if reckoning.sealed_before:
+        sealed = (
+            f"(SELECT visitor.last_sealed_day FROM {sql.visitor} visitor WHERE visitor.session_id = visit.session_id)"
+        )
+    counted = _visits(
+        sql,
+        value="''",
+        where=sql.times("timestamp", since, until),
+        index="pagestats_view_time",
+        lookup=lookup,
+        sealed=sealed,
+    )
+    stored = f"dimension = 'site' AND value = '' AND {sql.days(since, until)}"
+    return sql.fetch(_cells(sql, counted, stored, frozen="1 = 0"), {}, _cell)
+
+
+def page_cells(reckoning: Reckoning, paths: Texts, days: Days, *, using: str) -> Recount:
+    """Compare the rollups and returns of some pages on some days; `rows` are `Cell`s.
+
+    Who viewed a page on a sealed day is not known any more: returns from there stand, and those visitors, who look new
+    from the unsealed page views alone, are not new.
+    """
+    sql = _Statement(reckoning, using)
+    since, until = sql.unsealed(days)
+    lookup = "NULL"
+    if since and since != reckoning.sealed_before:
+        lookup = sql.latest(
+            sql.times("earlier.timestamp", reckoning.sealed_before, since),
+            "earlier.session_id = visit.session_id AND earlier.path = visit.value",
+        )
+    counted = _visits(
+        sql,
+        value="path",
+        where=f"{paths.condition('path')} AND {sql.times('timestamp', since, until)}",
+        index="pagestats_view_path",
+        lookup=lookup,
+        sealed="NULL",
+    )
+    stored = f"dimension = 'page' AND {paths.condition('value')} AND {sql.days(since, until)}"
+    frozen = f"previous_day < {sql.day(reckoning.sealed_before)}" if reckoning.sealed_before else "1 = 0"
+    return sql.fetch(_cells(sql, counted, stored, frozen=frozen), paths.parameters, _cell)
+
+
+def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) -> Recount:
+    """Compare the totals of some pages with the sums of their rollups and with their first and last page views.
+
+    `rows` are `Total`s: those that may differ, or, with `is_whole`, all that there are or should be.
+    """
+    sql = _Statement(reckoning, using)
+    none = "NULL, NULL"
+    viewed = ""
+    if is_whole:
+        viewed = (
+            f" UNION ALL SELECT path, 0, 0, {none}, 0, 0, {none} FROM {sql.view}{sql.index('pagestats_view_path')}"
+            f" WHERE {paths.condition('path')} AND rolled_up GROUP BY path"
+        )
+    ends = ", ".join(
+        f"(SELECT view.timestamp FROM {sql.view} view WHERE view.path = both_parts.path AND view.rolled_up"
+        f" ORDER BY view.timestamp {order} LIMIT 1) AS {name}"
+        for name, order in (("first_counted", "ASC"), ("last_counted", "DESC"))
+    )
+    columns = (
+        "SUM(views) AS views, SUM(visitors) AS visitors, MAX(first_viewed) AS first_viewed,"
+        " MAX(last_viewed) AS last_viewed, SUM(rollup_views) AS rollup_views, SUM(rollup_visitors) AS rollup_visitors,"
+        " MIN(first_day) AS first_day, MAX(last_day) AS last_day"
+    )
+    grouped = f"""
+        SELECT both_parts.*, {ends}, 0 AS counted_views FROM (
+            SELECT path, {columns} FROM (
+                SELECT path, views, visitors, first_viewed, last_viewed, 0 AS rollup_views, 0 AS rollup_visitors,
+                    {sql.no_day} AS first_day, {sql.no_day} AS last_day
+                FROM {sql.total} WHERE {paths.condition("path")}
+                UNION ALL
+                SELECT value, 0, 0, {none}, SUM(views), SUM(new_visitors), MIN(day), MAX(day) FROM {sql.rollup}
+                WHERE dimension = 'page' AND {paths.condition("value")}
+                    AND NOT (views = 0 AND visitors = 0 AND new_visitors = 0)
+                GROUP BY value{viewed}
+            ) parts GROUP BY path
+        ) both_parts"""
+    differs = (
+        "views <> rollup_views OR visitors <> rollup_visitors"
+        " OR (views <> 0 AND (first_counted IS NULL OR first_viewed IS NULL"
+        " OR first_viewed <> first_counted OR last_viewed <> last_counted))"
+    )
+    columns_read = "path, views, visitors, first_viewed, last_viewed, rollup_views, rollup_visitors, first_day,"
+    return sql.fetch(
+        sql.numbered(grouped, "1 = 1" if is_whole else differs, counts="views <> 0 OR rollup_views <> 0"),
+        paths.parameters,
+        _total,
+        columns=f"{columns_read} last_day, first_counted, last_counted",
+    )
+
+
+def visitors(reckoning: Reckoning, sessions: Texts, *, using: str) -> Recount:
+    """Compare the rows of some sessions with their first and last page views; `rows` are `Seen`: those that differ."""
+    sql = _Statement(reckoning, using)
+    grouped = f"""
+        SELECT both_parts.*, {sql.day_of("last_counted")} AS last_day_counted FROM (
+            SELECT session_id, MAX(first_seen) AS first_seen, MAX(last_day) AS last_day,
+                MAX(last_sealed_day) AS last_sealed_day, MAX(first_counted) AS first_counted,
+                MAX(last_counted) AS last_counted, SUM(counted_views) AS counted_views
+            FROM (
+                SELECT session_id, first_seen, last_day, last_sealed_day, {sql.no_instant} AS first_counted,
+                    {sql.no_instant} AS last_counted, 0 AS counted_views
+                FROM {sql.visitor} WHERE {sessions.condition("session_id")}
+                UNION ALL
+                SELECT session_id, NULL, NULL, NULL, MIN(timestamp), MAX(timestamp), COUNT(*)
+                FROM {sql.view}{sql.index("pagestats_view_repeat")}
+                WHERE {sessions.condition("session_id")} AND rolled_up GROUP BY session_id
+            ) parts GROUP BY session_id
+        ) both_parts"""
+    last = "CASE WHEN last_day_counted > last_sealed_day THEN last_day_counted ELSE last_sealed_day END"
+    late = "1 = 0"
+    if reckoning.sealed_before:
+        late = f"first_seen >= {sql.instant(reckoning.sealed_before)}"
+    differs = (
+        f"(last_sealed_day IS NULL AND ({sql.distinct('first_seen', 'first_counted')}"
+        f" OR {sql.distinct('last_day', 'last_day_counted')}))"
+        f" OR (last_sealed_day IS NOT NULL AND (first_seen IS NULL OR {late} OR {sql.distinct('last_day', last)}))"
+    )
+    return sql.fetch(
+        sql.numbered(grouped, differs, counts="first_seen IS NOT NULL OR first_counted IS NOT NULL"),
+        sessions.parameters,
+        _seen,
+        columns="session_id, first_seen, last_day, last_sealed_day, first_counted, last_day_counted",
+    )
+
+
+# -- The parts of the statements ---------------------------------------------------------------------------------------
+
+
+def _visits(sql: _Statement, *, value: str, where: str, index: str, lookup: str, sealed: str) -> str:
+    """Return the statement that counts page views and visitors by value, day, and day before, which may be NULL.
+
+    Arguments:
+        lookup: where the day before is not among the visits that are counted: the instant of the last view before.
+        sealed: and a day that may be later than that one.
+    """
+    raw_day = sql.day_of("earlier_at")
+    previous_day = (
+        f"CASE WHEN visit_before IS NOT NULL THEN visit_before"
+        f" WHEN sealed_day IS NOT NULL AND (earlier_at IS NULL OR sealed_day > {raw_day}) THEN sealed_day"
+        f" WHEN earlier_at IS NOT NULL THEN {raw_day} END"
+    )
+    if sealed == "NULL":
+        previous_day = f"CASE WHEN visit_before IS NOT NULL THEN visit_before ELSE {raw_day} END"
+    if lookup == "NULL":
+        previous_day = "visit_before" if sealed == "NULL" else "COALESCE(visit_before, sealed_day)"
+    before = "LAG(day) OVER (PARTITION BY value, session_id ORDER BY day)"
+    if lookup != "NULL":
+        lookup = f"CASE WHEN {before} IS NULL THEN {lookup} END"
+    if sealed != "NULL":
+        sealed = f"CASE WHEN {before} IS NULL THEN {sealed} END"
+    # The window function keeps each look-up from being merged into, and repeated by, what is reckoned from it.
+    return f"""
+        SELECT value, day, previous_day, SUM(views) AS views, COUNT(*) AS visitors FROM (
+            SELECT value, day, {previous_day} AS previous_day, views FROM (
+                SELECT value, day, views, {before} AS visit_before, {lookup} AS earlier_at, {sealed} AS sealed_day
+                FROM (
+                    SELECT {value} AS value, session_id, {sql.day_of("timestamp")} AS day, COUNT(*) AS views
+                    FROM {sql.view}{sql.index(index)} WHERE {where} AND rolled_up GROUP BY 1, 2, 3
+                ) visit
+            ) visit_and_before
+        ) visitor_day GROUP BY value, day, previous_day"""
+
+
+def _cells(sql: _Statement, counted: str, stored: str, *, frozen: str) -> str:
+    """Return the statement that compares cells, as they are counted, with the stored ones that meet a condition.
+
+    A visitor-day is a part of the rollup of its day, and one of a return too if it has a day before. `frozen` returns
+    are not compared: their visitors are taken off the new ones that were counted.
+    """
+    day = sql.no_day
+    grouped = f"""
+        SELECT value, day, previous_day, SUM(views) AS counted_views, SUM(visitors) AS counted_visitors,
+            SUM(new_visitors) AS counted_new_visitors, SUM(stored_views) AS stored_views,
+            SUM(stored_visitors) AS stored_visitors, SUM(stored_new_visitors) AS stored_new_visitors
+        FROM (
+            SELECT value, day, CASE WHEN is_return = 1 THEN previous_day END AS previous_day,
+                CASE WHEN is_return = 1 THEN 0 ELSE views END AS views, visitors,
+                CASE WHEN is_return = 0 AND previous_day IS NULL THEN visitors ELSE 0 END AS new_visitors,
+                0 AS stored_views, 0 AS stored_visitors, 0 AS stored_new_visitors
+            FROM ({counted}) counted
+            JOIN (SELECT 0 AS is_return UNION ALL SELECT 1) kind ON is_return = 0 OR previous_day IS NOT NULL
+            UNION ALL
+            SELECT value, day, {day}, 0, 0, 0, views, visitors, new_visitors FROM {sql.rollup} WHERE {stored}
+            UNION ALL
+            SELECT value, day, CASE WHEN {frozen} THEN {day} ELSE previous_day END, 0, 0,
+                CASE WHEN {frozen} THEN -visitors ELSE 0 END, 0, CASE WHEN {frozen} THEN 0 ELSE visitors END, 0
+            FROM {sql.return_} WHERE {stored}
+        ) parts GROUP BY value, day, previous_day"""
+    differs = " OR ".join(f"counted_{name} <> stored_{name}" for name in Counts._fields)
+    return sql.numbered(grouped, differs, counts="1 = 1", days="previous_day IS NULL")
+
+
+class _Statement:
+    """The words of a statement in the database's own dialect, and what sends it."""
+
+    def __init__(self, reckoning: Reckoning, using: str) -> None:
+        self.reckoning = reckoning
+        self.connection = connections[using]
+        self.vendor = self.connection.vendor
+        self.view, self.visitor, self.total, self.rollup, self.return_, self.calendar = (
+            self.connection.ops.quote_name(model._meta.db_table)
+            for model in (PageView, Visitor, PageTotal, Rollup, Return, Calendar)
+        )
+        self.no_day = "CAST(NULL AS date)" if self.vendor == "postgresql" else "NULL"
+        self.no_instant = "CAST(NULL AS timestamptz)" if self.vendor == "postgresql" else "NULL"
+
+    def day(self, day: date) -> str:
+        """Return a day as a literal."""
+        return f"'{day.isoformat()}'" if self.vendor == "sqlite" else f"DATE '{day.isoformat()}'"
+
+    def instant(self, at: date | datetime) -> str:
+        """Return an instant, or the first one of a day, as a literal."""
+        if not isinstance(at, datetime):
+            at = self.reckoning.start_of(at)
+        text = at.replace(tzinfo=None).isoformat(" ")
+        match self.vendor:
+            case "postgresql":
+                return f"TIMESTAMPTZ '{text}+00'"
+            case "mysql":
+                return f"TIMESTAMP '{text}'"
+        return f"'{text}'"
+
+    def distinct(self, one: str, other: str) -> str:
+        """Return the condition that two values differ, where two NULLs do not."""
+        match self.vendor:
+            case "postgresql":
+                return f"{one} IS DISTINCT FROM {other}"
+            case "mysql":
+                return f"NOT ({one} <=> {other})"
+        return f"{one} IS NOT {other}"
+
+    def index(self, name: str) -> str:
+        """Return the hint without which MariaDB would read the whole table for a range that is not that small."""
+        return f" FORCE INDEX ({name})" if self.vendor == "mysql" else ""
+
+    def unsealed(self, days: Days) -> tuple[date | None, date | None]:
+        """Return the bounds of those of some days that are not sealed."""
+        since = days.since
+        if (seal := self.reckoning.sealed_before) and (since is None or since < seal):
+            since = seal
+        return since, days.until
+
+    def times(self, column: str, since: date | None, until: date | None) -> str:
+        """Return the condition that an instant is on one of some days."""
+        bounds = [f"{column} >= {self.instant(since)}"] if since else []
+        if until:
+            bounds.append(f"{column} < {self.instant(until)}")
+        return " AND ".join(bounds) or "1 = 1"
+
+    def days(self, since: date | None, until: date | None) -> str:
+        """Return the condition that the column `day` is one of some days."""
+        bounds = [f"day >= {self.day(since)}"] if since else []
+        if until:
+            bounds.append(f"day < {self.day(until)}")
+        return " AND ".join(bounds) or "1 = 1"
+
+    def latest(self, times: str, where: str) -> str:
+        """Return the instant of the latest of those rolled-up page views of a visit that meet two conditions.
+
+        The first one is not for the index to meet: PostgreSQL would rather go back from the end of the index of times.
+        While nothing is pending the rows themselves need not be read.
+        """
+        latest = f"SELECT MAX(CASE WHEN {times} THEN earlier.timestamp END) FROM {self.view} earlier WHERE {where}"
+        # The ORM's own words: a partial index is found only by the condition that it was made with.
+        rows = PageView.objects.using(self.connection.alias).pending().order_by().values_list("pk")
+        pending, params = rows.query.get_compiler(self.connection.alias).as_sql()
+        pending %= tuple("FALSE" if self.vendor == "postgresql" else "0" for _ in params)
+        return f"CASE WHEN EXISTS ({pending}) THEN ({latest} AND earlier.rolled_up) ELSE ({latest}) END"
+
+    def day_of(self, at: str) -> str:
+        """Return the reporting day of an instant, or NULL: the latest stretch comes first, where most views are."""
+        whens = "".join(
+            f" WHEN {at} >= {self.instant(stretch.starts)} THEN {self._day_in(stretch, at)}"
+            for stretch in reversed(self.reckoning.stretches[1:])
+            if stretch.starts
+        )
+        first = self._day_in(self.reckoning.stretches[0], at)
+        if self.reckoning.stretches[0].offset is None:
+            first = f"CASE WHEN {at} IS NOT NULL THEN {first} END"
+        return f"CASE{whens} ELSE {first} END" if whens else first
+
+    def _day_in(self, stretch: Stretch, at: str) -> str:
+        if stretch.offset is None:
+            return self.day(stretch.first_day)
+        seconds = int(stretch.offset.total_seconds())
+        match self.vendor:
+            case "postgresql":
+                return f"CAST({at} AT TIME ZONE 'UTC' + INTERVAL '{seconds} seconds' AS date)"
+            case "mysql":
+                return f"DATE({at} + INTERVAL {seconds} SECOND)"
+        # Whole seconds, since SQLite would round to milliseconds, and up to the next day.
+        return f"date(substr({at}, 1, 19), '{seconds:+d} seconds')"
+
+    def numbered(self, grouped: str, differs: str, *, counts: str, days: str = "1 = 0") -> str:
+        """Return the statement that reads what differs, and with it, in one row at least, how many were compared."""
+        return f"""
+            SELECT * FROM (
+                SELECT compared_rows.*, ROW_NUMBER() OVER () AS nth, SUM(counted_views) OVER () AS page_views,
+                    SUM(CASE WHEN {counts} THEN 1 ELSE 0 END) OVER () AS compared,
+                    SUM(CASE WHEN {days} THEN 1 ELSE 0 END) OVER () AS days,
+                    CASE WHEN {differs} THEN 1 ELSE 0 END AS differs
+                FROM ({grouped}) compared_rows
+            ) numbered WHERE differs = 1 OR nth = 1"""
+
+    def fetch(
+        self,
+        statement: str,
+        parameters: Mapping[str, str | None],
+        make: Callable[[BaseDatabaseWrapper, Sequence[Any]], Any],
+        *,
+        columns: str = (
+            "value, day, previous_day, counted_views, counted_visitors, counted_new_visitors, stored_views,"
+            " stored_visitors, stored_new_visitors"
+        ),
+    ) -> Recount:
+        """Send the statement, with what the calendar has in the same snapshot."""
+        with ExitStack() as stack:
+            if self.vendor == "postgresql":
+                # It would compile for a second what then runs for a tenth of one.
+                stack.enter_context(transaction.atomic(using=self.connection.alias))
+                stack.enter_context(self.connection.cursor()).execute("SET LOCAL jit = off")
+            cursor = stack.enter_context(self.connection.cursor())
+            cursor.execute(
+                f"SELECT calendar.zone, calendar.sealed_before, compared, page_views, days, differs, {columns}"
+                f" FROM (SELECT 1 AS one) always LEFT JOIN {self.calendar} calendar ON calendar.id = {Calendar.ROW:d}"
+                f" LEFT JOIN ({statement}) found ON 1 = 1",
+                dict(parameters),
+            )
+            found = cursor.fetchall()
+        zone, sealed_before, compared, page_views, days, *_ = found[0]
+        [sealed_day] = _convert(self.connection, [(Calendar, "sealed_before")], [sealed_before])
+        return Recount(
+            zone=ZoneInfo(zone or settings.TIME_ZONE),
+            sealed_before=sealed_day,
+            compared=int(compared or 0),
+            page_views=int(page_views or 0),
+            days=int(days or 0),
+            rows=sorted(
+                (make(self.connection, row[6:]) for row in found if row[5]),
+                key=lambda row: [str(part) for part in row[: len(Cell._fields) - 2]],
+            ),
+        )
+
+
+def _cell(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Cell:
+    day, previous_day = _convert(connection, [(Rollup, "day"), (Return, "previous_day")], row[1:3])
+    return Cell(row[0], day, previous_day, Counts(*map(int, row[3:6])), Counts(*map(int, row[6:9])))
+
+
+def _total(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Total:
+    fields = [(PageTotal, "first_viewed"), (PageTotal, "last_viewed"), (Rollup, "day"), (Rollup, "day")]
+    fields += [(PageView, "timestamp"), (PageView, "timestamp")]
+    path, views, visitors, first_viewed, last_viewed, rollup_views, rollup_visitors, *others = row
+    first_viewed, last_viewed, *others = _convert(connection, fields, [first_viewed, last_viewed, *others])
+    counts = int(rollup_views), int(rollup_visitors)
+    return Total(path, int(views), int(visitors), first_viewed, last_viewed, *counts, *others)
+
+
+def _seen(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Seen:
+    fields = [(Visitor, name) for name in ("first_seen", "last_day", "last_sealed_day")]
+    return Seen(
+        row[0], *_convert(connection, [*fields, (PageView, "timestamp"), (Visitor, "last_day")], cast(Any, row[1:]))
+    )
+
+
+def _convert(
+    connection: BaseDatabaseWrapper, fields: Sequence[tuple[type[models.Model], str]], values: Sequence[Any]
+) -> Iterator[Any]:
+    """Turn columns of a raw statement into values of fields, as the ORM would."""
+    for (model, name), value in zip(fields, values, strict=True):
+        column = cast("models.Field[Any, Any]", model._meta.get_field(name)).get_col("")
+        for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection)):
+            value = convert(value, column, connection)
+        yield value

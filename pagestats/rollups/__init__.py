@@ -1,0 +1,86 @@
+"""Rollups: a pure function of the rolled-up page views, kept by adding differences.
+
+For one session, `cells` gives what its views add to each stored figure. Whoever changes the rolled-up views of a
+session holds the lock of the session and adds `cells(after) - cells(before)`; nothing ever sets a figure. Of the views
+before, only the nearest ones are needed: what two views have in common with all others cancels out.
+"""
+
+from pagestats.rollups.adding import VISITORS, Addition, SealedDay, add, addition, inserts, refuse_sealed_days
+from pagestats.rollups.changing import (
+    Done,
+    Extent,
+    chunk_size,
+    extent,
+    merge_paths,
+    rebuild,
+    settle_totals,
+    take_off,
+    to_merge,
+    to_rebuild,
+)
+from pagestats.rollups.figures import PAGE, SITE, WHOLE_SITE, Figure, Key, cells, keys
+from pagestats.rollups.folding import (
+    LARGEST_BATCH,
+    SILENCE_OF_THE_DEAD,
+    BackfillStatus,
+    Progress,
+    RebuildUnderWay,
+    backfill,
+    backfill_status,
+    begin_backfill,
+    fold,
+    under_way,
+)
+from pagestats.rollups.verifying import (
+    Drift,
+    Slice,
+    begin_verification,
+    repair,
+    slices,
+    verification,
+    verify,
+)
+
+__all__ = [
+    "LARGEST_BATCH",
+    "PAGE",
+    "SILENCE_OF_THE_DEAD",
+    "SITE",
+    "VISITORS",
+    "WHOLE_SITE",
+    "Addition",
+    "BackfillStatus",
+    "Done",
+    "Drift",
+    "Extent",
+    "Figure",
+    "Key",
+    "Progress",
+    "RebuildUnderWay",
+    "SealedDay",
+    "Slice",
+    "add",
+    "addition",
+    "backfill",
+    "backfill_status",
+    "begin_backfill",
+    "begin_verification",
+    "cells",
+    "chunk_size",
+    "extent",
+    "fold",
+    "inserts",
+    "keys",
+    "merge_paths",
+    "rebuild",
+    "refuse_sealed_days",
+    "repair",
+    "settle_totals",
+    "slices",
+    "take_off",
+    "to_merge",
+    "to_rebuild",
+    "under_way",
+    "verification",
+    "verify",
+]

@@ -1,0 +1,208 @@
+"""Add what some views change to the stored figures, given what is stored around them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from operator import attrgetter
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+
+from pagestats import sql
+from pagestats.hits import day_of
+from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
+from pagestats.rollups.figures import PAGE, WHOLE_SITE, Days, Figure, Key, change, keys
+from pagestats.sql import Insert, Surroundings, Target, Viewed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Addition:
+    """What some views add to the rollups: read before they are stored, written after."""
+
+    figures: Mapping[Figure, int]
+    visitors: Iterable[tuple[str, datetime, date]]
+    instants: Mapping[str, tuple[datetime, datetime]]
+
+    @property
+    def new_visitors(self) -> int:
+        """How many sessions had no rolled-up view before."""
+        return sum(
+            count
+            for figure, count in self.figures.items()
+            if figure.name == "new_visitors" and figure.key == WHOLE_SITE
+        )
+
+
+class SealedDay(ValueError):
+    """A view is of a reporting day whose page views were pruned."""
+
+
+def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using: str) -> Addition:
+    """Return what views that are not rolled up yet add to the rollups.
+
+    Nobody else may write anything of their sessions between the moment at which `sql.look` read what is `around` them
+    and the one at which this is added: hold the locks of the sessions, or swap their versions.
+
+    Raises `SealedDay` for a view of a day that is sealed.
+    """
+    zone = _reporting_zone(around[0].zone, using=using)
+    sessions: defaultdict[str, list[_Placed]] = defaultdict(list)
+    instants: dict[str, tuple[datetime, datetime]] = {}
+    for view, near in zip(viewed, around, strict=True):
+        sessions[view.session_id].append(_Placed(view, near, day_of(view.at, zone)))
+        first, last = instants.get(view.path, (view.at, view.at))
+        instants[view.path] = min(first, view.at), max(last, view.at)
+    if around[0].sealed_before is not None:
+        refuse_sealed_days(viewed, around[0])
+        _open_seals(viewed, around[0], zone, using=using)
+    earlier = _days_of_late_sessions(sessions, zone, using=using)
+    changes: Counter[tuple[Key, Days, Days]] = Counter()
+    visitors = []
+    for session_id, views in sessions.items():
+        before = _neighbouring_days(views, earlier.get(session_id), zone)
+        new: defaultdict[Key, list[date]] = defaultdict(list)
+        for view, _, day in views:
+            for key in keys(view.path):
+                new[key].append(day)
+        for key, days in new.items():
+            changes[key, tuple(sorted(before.get(key, ()))), tuple(sorted(days))] += 1
+        if (seen := _seen(views)) != (views[0].near.first_seen, views[0].near.last_day):
+            visitors.append((session_id, *seen))
+    figures: Counter[Figure] = Counter()
+    for (key, days_before, new_days), times in changes.items():
+        for figure, count in change(key, days_before, new_days):
+            figures[figure] += times * count
+    return Addition(figures=figures, visitors=visitors, instants=instants)
+
+
+VISITORS = Target.upserting(Visitor, key=["session_id"], changes={"first_seen": "set", "last_day": "set"})
+PAGE_TOTALS = Target.upserting(
+    PageTotal,
+    key=["path"],
+    changes={"views": "add", "visitors": "add", "first_viewed": "least", "last_viewed": "greatest"},
+)
+RETURNS = Target.upserting(Return, key=["dimension", "value", "previous_day", "day"], changes={"visitors": "add"})
+ROLLUPS = Target.upserting(
+    Rollup, key=["dimension", "value", "day"], changes={"views": "add", "visitors": "add", "new_visitors": "add"}
+)
+
+
+def add(added: Addition, *, using: str) -> None:
+    """Add to the stored figures, and set what the visitors have come to."""
+    sql.write([Insert(VISITORS, list(added.visitors)), *inserts(added)], using=using)
+
+
+def inserts(added: Addition) -> list[Insert]:
+    """Return what adds to the stored figures: a table at a time, and the site's row, which every writer needs, last."""
+    rollups: dict[tuple[str, str, date], dict[str, int]] = {}
+    totals: dict[str, dict[str, int]] = {}
+    returns = []
+    for (name, key, day, previous_day), count in added.figures.items():
+        if not count:
+            continue
+        if previous_day is not None:
+            returns.append((*key, previous_day, day, count))
+            continue
+        rollups.setdefault((*key, day), {})[name] = count
+        if key.dimension == PAGE:
+            total = totals.setdefault(key.value, {})
+            total[name] = total.get(name, 0) + count
+    return [
+        Insert(
+            PAGE_TOTALS,
+            [
+                (path, total.get("views", 0), total.get("new_visitors", 0), *added.instants[path])
+                for path, total in totals.items()
+            ],
+        ),
+        Insert(RETURNS, returns),
+        Insert(
+            ROLLUPS,
+            [
+                (*key, rollup.get("views", 0), rollup.get("visitors", 0), rollup.get("new_visitors", 0))
+                for key, rollup in rollups.items()
+            ],
+        ),
+    ]
+
+
+class _Placed(NamedTuple):
+    """A new view, what is stored around it, and its reporting day."""
+
+    view: Viewed
+    near: Surroundings
+    day: date
+
+
+def _seen(views: Sequence[_Placed]) -> tuple[datetime, date]:
+    """Return when a session was first seen and its last reporting day, with its new views."""
+    near = views[0].near
+    first, last = min(placed.view.at for placed in views), max(placed.day for placed in views)
+    if near.first_seen is None or near.last_day is None:
+        return first, last
+    return min(near.first_seen, first), max(near.last_day, last)
+
+
+def _neighbouring_days(
+    views: Sequence[_Placed], earlier: Iterable[date] | None, zone: ZoneInfo
+) -> dict[Key, set[date]]:
+    """Return the days, by key, of those rolled-up views of a session next to which its new ones come to stand.
+
+    On the whole site nothing stands after the visitor's last day; for a view that is earlier than that, `earlier` has
+    the days of the session.
+    """
+    days: defaultdict[Key, set[date]] = defaultdict(set)
+    for view, near, _ in views:
+        days[Key(PAGE, view.path)].update(day_of(at, zone) for at in near.rolled_up if at is not None)
+    near = views[0].near
+    days[WHOLE_SITE] = {*(earlier or ()), *(day for day in (near.last_day, near.last_sealed_day) if day)}
+    return days
+
+
+def _days_of_late_sessions(
+    sessions: Mapping[str, Sequence[_Placed]], zone: ZoneInfo, *, using: str
+) -> dict[str, set[date]]:
+    """Return the reporting days of each session that has a new view before its visitor's last day."""
+    late = [
+        session_id
+        for session_id, views in sessions.items()
+        if (last_day := views[0].near.last_day) and any(placed.day < last_day for placed in views)
+    ]
+    days: defaultdict[str, set[date]] = defaultdict(set)
+    if late:
+        rolled_up = PageView.objects.using(using).rolled_up().filter(session_id__in=late)
+        for session_id, at in sql.current(rolled_up).values_list("session_id", "timestamp"):
+            days[session_id].add(day_of(at, zone))
+    return days
+
+
+def refuse_sealed_days(viewed: Sequence[Viewed], calendar: Surroundings) -> None:
+    """Raise `SealedDay` if a view is of a reporting day whose page views were pruned."""
+    if calendar.sealed_before is None or calendar.zone is None:
+        return
+    earliest = min(viewed, key=attrgetter("at"))
+    if (day := day_of(earliest.at, ZoneInfo(calendar.zone))) < calendar.sealed_before:
+        raise SealedDay(
+            f"The view of {earliest.path!r} at {earliest.at:%Y-%m-%d %H:%M:%S %Z} is of {day}, and page views before"
+            f" {calendar.sealed_before} were pruned. Record views of that day or later only."
+        )
+
+
+def _open_seals(viewed: Sequence[Viewed], calendar: Surroundings, zone: ZoneInfo, *, using: str) -> None:
+    """Note with the seals that a view came later than the pruning of the days before it."""
+    day = min(day_of(view.at, zone) for view in viewed)
+    if calendar.sealed_on and day < calendar.sealed_on:
+        Seal.objects.using(using).filter(open_from__gt=day).update(open_from=day)
+
+
+def _reporting_zone(stored: str | None, *, using: str) -> ZoneInfo:
+    """Return the zone in which days are reckoned; the first view of a site fixes it."""
+    if stored is not None:
+        return ZoneInfo(stored)
+    rows = Calendar.objects.using(using)
+    rows.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
+    return Calendar.zone_of(sql.current(rows))

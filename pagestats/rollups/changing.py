@@ -1,0 +1,355 @@
+"""Change page views that the rollups contain: take them off, move them to another path, reckon their days anew."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import models, router
+
+from pagestats import sql
+from pagestats.hits import Hit, day_of, start_of
+from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
+from pagestats.rollups.adding import Addition, SealedDay, add
+from pagestats.rollups.figures import PAGE, Figure, Key, cells, keys
+from pagestats.rollups.folding import LARGEST_BATCH, backfill
+
+VIEWS_IN_A_CHUNK = 500
+
+LONGEST_WRITE = timedelta(seconds=10)
+"""How long a writer may take between its look at the calendar and its commit."""
+
+
+class Done(NamedTuple):
+    """How far a piece of work came: page views that it is done with, of how many."""
+
+    processed: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """What a change is about: page views, the sessions they are of, and their reporting days."""
+
+    page_views: int
+    sessions: int
+    days: int
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        counts = {"page view": self.page_views, "session": self.sessions, "reporting day": self.days}
+        views, sessions, days = (f"{count:,} {word}{'' if count == 1 else 's'}" for word, count in counts.items())
+        return f"{views} of {sessions} on {days}"
+
+
+def extent(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Extent:
+    """Count page views, their sessions and their days in a zone. The days are found one by one, by an index."""
+    return Extent(
+        page_views=rows.count(),
+        sessions=rows.aggregate(found=models.Count("session_id", distinct=True))["found"],
+        days=sum(1 for _ in _days(rows, zone)),
+    )
+
+
+def _days(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Iterator[date]:
+    ats = rows.order_by("timestamp").values_list("timestamp", flat=True)
+    at = ats.first()
+    while at is not None:
+        day = day_of(at, zone)
+        yield day
+        at = ats.filter(timestamp__gte=start_of(day + timedelta(days=1), zone)).first()
+
+
+def chunk_size(batch_size: int | None) -> int:
+    """Return how many page views a chunk begins with; raise `ValueError` for a number out of range."""
+    size = VIEWS_IN_A_CHUNK if batch_size is None else batch_size
+    if not 1 <= size <= LARGEST_BATCH:
+        raise ValueError(f"batch_size is {size}, not a number from 1 to {LARGEST_BATCH:,}.")
+    return size
+
+
+# -- Taking off --------------------------------------------------------------------------------------------------------
+
+
+def take_off(session_ids: Iterable[str], *, using: str) -> set[str]:
+    """Take all that some sessions add off the rollups, and return the paths of which; their visitors are blank then.
+
+    Call it in a transaction that holds the locks of the sessions, and in which their rolled-up page views are deleted
+    or made pending. None of them may have sealed days. When the page views are gone, `settle_totals` of these paths.
+    """
+    zone = Calendar.zone_of(sql.current(Calendar.objects.using(using)))
+    days: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
+    instants: dict[str, tuple[datetime, datetime]] = {}
+    views = PageView.objects.using(using).rolled_up().filter(session_id__in=session_ids)
+    for session_id, path, at in sql.current(views).values_list("session_id", "path", "timestamp"):
+        day = day_of(at, zone)
+        for key in keys(path):
+            days[session_id][key].append(day)
+        _stretch(instants, path, at)
+    figures: Counter[Figure] = Counter()
+    for of_session in days.values():
+        figures.subtract(cells(of_session))
+    add(Addition(figures=figures, visitors=(), instants=instants), using=using)
+    Visitor.objects.using(using).filter(session_id__in=session_ids).update(first_seen=None, last_day=None)
+    return set(instants)
+
+
+def settle_totals(paths: Iterable[str], *, using: str) -> None:
+    """Set when pages were first and last viewed, after views of them went; a page without any has no row.
+
+    Call it in the transaction that added to the totals of these pages, after that: it holds their rows, and whoever
+    stores a view of one of them comes after it. Of page views that were pruned only the stored instants tell; where the
+    stored last one is of a view that went, the beginning of the last sealed day with a view is all that is known.
+    """
+    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    views = PageView.objects.using(using).rolled_up()
+    for path in sorted(paths):
+        stored = PageTotal.objects.using(using).filter(path=path)
+        if stored.filter(views=0, visitors=0).delete()[0]:
+            continue  # its instants would else be those of a page that is viewed again
+        of_page = views.filter(path=path)
+        first, last = (
+            sql.current(of_page.order_by(order)).values_list("timestamp", flat=True).first()
+            for order in ("timestamp", "-timestamp")
+        )
+        if (total := sql.current(stored).first()) is None:
+            continue
+        if calendar is not None and (sealed_day := _last_sealed_day(path, calendar, using=using)):
+            zone = ZoneInfo(calendar.zone)
+            first = min(at for at in (total.first_viewed, first) if at is not None)
+            if last is None or day_of(last, zone) <= sealed_day:
+                is_of_a_pruned_view = total.last_viewed < start_of(sealed_day + timedelta(days=1), zone)
+                last = total.last_viewed if is_of_a_pruned_view else max(last or first, start_of(sealed_day, zone))
+        if first is not None and last is not None:
+            stored.update(first_viewed=first, last_viewed=last)
+
+
+def _stretch(instants: dict[str, tuple[datetime, datetime]], path: str, at: datetime) -> None:
+    first, last = instants.get(path, (at, at))
+    instants[path] = min(first, at), max(last, at)
+
+
+def _last_sealed_day(path: str, calendar: Calendar, *, using: str) -> date | None:
+    """Return the last sealed day on which a page was viewed, if any."""
+    if calendar.sealed_before is None:
+        return None
+    rollups = Rollup.objects.using(using).filter(dimension=PAGE, value=path, day__lt=calendar.sealed_before)
+    return sql.current(rollups.filter(views__gt=0).order_by("-day")).values_list("day", flat=True).first()
+
+
+# -- Merging paths -----------------------------------------------------------------------------------------------------
+
+
+def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> Generator[Done, None, None]:
+    """Move all page views of one path to another, chunk by chunk, and yield how far it is after each.
+
+    Each chunk is one transaction with all views that some sessions have of the two paths; their figures move with them.
+    It may be killed anywhere and run again, beside live traffic. No view is judged again: where a session read both
+    pages within the window, both views count. Views that arrive at `source` while it runs are moved too; redirect it
+    first, or merge again.
+
+    Arguments:
+        source: the path that is to have no page views any more.
+        target: the path that is to have them.
+        batch_size: page views that a chunk begins with, 1 to 10,000; None is 500.
+
+    Raises `ValueError` for one path twice, `InvalidHit` for what is no path, and `SealedDay` when page views of one of
+    the two were pruned: who was on both pages then can't be known.
+    """
+    source, target = _two_paths(source, target)
+    size = chunk_size(batch_size)
+    using = router.db_for_write(PageView)
+    _refuse_sealed_pages(source, target, using=using)
+    return _merge(source, target, size, using=using)
+
+
+def to_merge(source: str, target: str) -> Extent:
+    """Return what `merge_paths` would move; raise what it would raise. Nothing is written."""
+    source, target = _two_paths(source, target)
+    using = router.db_for_write(PageView)
+    _refuse_sealed_pages(source, target, using=using)
+    return extent(PageView.objects.using(using).filter(path=source), Calendar.zone_of(Calendar.objects.using(using)))
+
+
+def _two_paths(source: str, target: str) -> tuple[str, str]:
+    paths = Hit(path=source, session_id="").path, Hit(path=target, session_id="").path
+    if paths[0] == paths[1]:
+        raise ValueError(f"source and target are both {paths[0]!r}. Name two paths; they are told apart byte by byte.")
+    return paths
+
+
+def _refuse_sealed_pages(*paths: str, using: str) -> None:
+    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    for path in paths:
+        if calendar is not None and _last_sealed_day(path, calendar, using=using):
+            raise SealedDay(
+                f"{path!r} has page views before {calendar.sealed_before}, which were pruned: who viewed both pages"
+                " can't be told any more. Redirect the old path, and let both keep their figures."
+            )
+
+
+def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Done, None, None]:
+    views = PageView.objects.using(using).filter(path=source)
+    total, processed = views.count(), 0
+    reached: datetime | None = None
+    while True:
+        rest = views.filter(timestamp__gte=reached) if reached else views
+        chunk = list(rest.order_by("timestamp", "pk").values_list("session_id", "timestamp")[:size])
+        if not chunk and reached is None:
+            break
+        reached = chunk[-1][1] if chunk else None
+        if chunk:
+            sessions = {session_id for session_id, _ in chunk}
+            processed += sql.transact(partial(_merge_chunk, sessions, source, target, using=using), using=using)
+            yield Done(processed, max(total, processed))
+    here = ActiveSession.objects.using(using).filter(current_path=source)
+    sql.retrying(lambda: here.update(current_path=target), using=using)
+
+
+def _merge_chunk(sessions: set[str], source: str, target: str, *, using: str) -> int:
+    """Move the views of some sessions, and add what that changes: only what differs between the two pages does."""
+    sql.lock_sessions(sessions, using=using)
+    _refuse_sealed_pages(source, target, using=using)
+    zone = Calendar.zone_of(sql.current(Calendar.objects.using(using)))
+    before: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
+    after: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
+    instants: dict[str, tuple[datetime, datetime]] = {}
+    views = PageView.objects.using(using).filter(session_id__in=sessions)
+    rolled_up = sql.current(views.rolled_up().filter(path__in=[source, target]))
+    for session_id, path, at in rolled_up.values_list("session_id", "path", "timestamp"):
+        day = day_of(at, zone)
+        for key in keys(path):
+            before[session_id][key].append(day)
+        for key in keys(target):
+            after[session_id][key].append(day)
+        _stretch(instants, path, at)
+        _stretch(instants, target, at)
+    figures: Counter[Figure] = Counter()
+    for session_id, days in before.items():
+        figures.update(cells(after[session_id]))
+        figures.subtract(cells(days))
+    moved = views.filter(path=source).update(path=target)
+    add(Addition(figures=figures, visitors=(), instants=instants), using=using)
+    if source in instants:  # else nothing was added to its total, and somebody else may be adding to it
+        settle_totals([source], using=using)
+    return moved
+
+
+# -- Rebuilding --------------------------------------------------------------------------------------------------------
+
+
+def rebuild(*, zone: str | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:
+    """Make all rollups anew from the page views, in a zone, and yield how far it is.
+
+    Figures stay exact and the site stays up: first writers are told to store their views pending; then, chunk by chunk
+    of sessions, page views are taken off the rollups and made pending; when none is left, what the rollups still hold
+    is drift and goes, and the zone changes, in one transaction; then all is folded in again, as a backfill does. It may
+    be killed anywhere: run it again. Until then new views stay pending, and reading costs more.
+
+    Arguments:
+        zone: the name of the reporting zone from then on; None is settings.TIME_ZONE.
+        batch_size: page views that a chunk begins with, 1 to 10,000; None is 500.
+
+    Raises `SealedDay` when page views were pruned: those days can't be counted again. `ValueError` for what is no zone.
+    """
+    size = chunk_size(batch_size)
+    name = _zone_name(zone)
+    using = router.db_for_write(PageView)
+    sql.transact(partial(_begin_rebuild, name, using=using), using=using)
+    return _rebuild(size, using=using)
+
+
+def to_rebuild() -> Extent:
+    """Return what `rebuild` would count again; raise what it would raise. Nothing is written."""
+    using = router.db_for_write(PageView)
+    calendars = Calendar.objects.using(using)
+    _refuse_sealed_days(calendars.filter(pk=Calendar.ROW).first())
+    return extent(PageView.objects.using(using).all(), Calendar.zone_of(calendars))
+
+
+def _zone_name(zone: str | None) -> str:
+    name = settings.TIME_ZONE if zone is None else zone
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"zone is {name!r}, not the name of a time zone. Use 'Europe/Amsterdam', for example."
+        ) from error
+    return name
+
+
+def _refuse_sealed_days(calendar: Calendar | None) -> None:
+    if calendar is not None and calendar.sealed_before is not None:
+        raise SealedDay(
+            f"Page views before {calendar.sealed_before} were pruned, and what is counted of their days in"
+            f" {calendar.zone} can't be counted again. The reporting zone stays {calendar.zone}."
+        )
+
+
+def _begin_rebuild(zone: str, *, using: str) -> None:
+    """Tell the writers to store their views pending. The row is locked first, by a write."""
+    sql.upsert(
+        Calendar,
+        [(Calendar.ROW, zone, "")],
+        key=["id"],
+        changes={"zone": "keep", "next_zone": "keep"},
+        using=using,
+    )
+    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).get()
+    _refuse_sealed_days(calendar)
+    Calendar.objects.using(using).filter(pk=Calendar.ROW).update(next_zone=zone)
+
+
+def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
+    until = time.monotonic() + LONGEST_WRITE.total_seconds()
+    views = PageView.objects.using(using)
+    rolled_up = views.rolled_up().order_by("pk")
+    total = rolled_up.count() + views.count()
+    taken, is_over = 0, False
+    while not is_over:
+        reached = 0
+        while chunk := list(rolled_up.filter(pk__gt=reached).values_list("pk", "session_id")[:size]):
+            reached = chunk[-1][0]
+            sessions = {session_id for _, session_id in chunk}
+            taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
+            yield Done(taken, max(total, taken))
+        # Whoever looked at the calendar before it said that a rebuild is under way has written by then.
+        time.sleep(max(0, until - time.monotonic()))
+        is_over = sql.transact(partial(_change_zone, using=using), using=using)
+    for progress in backfill(batch_size=size):
+        done = taken + progress.processed
+        yield Done(done, max(total, done))
+
+
+def _make_pending(sessions: set[str], *, using: str) -> int:
+    sql.lock_sessions(sessions, using=using)
+    paths = take_off(sessions, using=using)
+    taken = PageView.objects.using(using).rolled_up().filter(session_id__in=sessions).update(rolled_up=False)
+    settle_totals(paths, using=using)
+    return taken
+
+
+def _change_zone(*, using: str) -> bool:
+    """Change the zone, if nothing is rolled up; what is then in the rollups is drift. Tell whether the zone is changed.
+
+    It is changed, too, if another rebuild has come here first.
+    """
+    rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
+    rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement
+    next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
+    if not next_zone:
+        return True
+    if sql.current(PageView.objects.using(using).rolled_up()[:1]):
+        return False
+    for model in (Rollup, Return, PageTotal):
+        model._base_manager.using(using).all().delete()
+    Visitor.objects.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
+    rows.update(zone=next_zone, next_zone="")
+    return True

@@ -1,0 +1,85 @@
+"""What one session adds to each figure: a pure function of its views."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
+
+SITE = "site"
+PAGE = "page"
+
+
+class Key(NamedTuple):
+    """What is counted by day: one value of one dimension."""
+
+    dimension: str
+    value: str
+
+
+WHOLE_SITE = Key(SITE, "")
+
+
+class Figure(NamedTuple):
+    """One stored number: `name` of the key's rollup on `day`; with `previous_day`, the visitors of that return."""
+
+    name: str
+    key: Key
+    day: date
+    previous_day: date | None = None
+
+
+def keys(path: str) -> tuple[Key, ...]:
+    """Return what a view of a path counts for. A new dimension begins here."""
+    return WHOLE_SITE, Key(PAGE, path)
+
+
+def cells(days: Mapping[Key, Iterable[date]]) -> Counter[Figure]:
+    """Return what one session adds to each figure.
+
+    `days` has the reporting days of the session's views by key, one for each view, in any order. Every day with a view
+    is one visitor of that day; the first such day is one new visitor; each later one returns from the one before it.
+    """
+    added: Counter[Figure] = Counter()
+    for key, viewed in days.items():
+        for name, day, previous_day, count in _of_key(sorted(viewed)):
+            added[Figure(name, key, day, previous_day)] += count
+    return added
+
+
+def change(key: Key, before: Days, new: Days) -> Iterator[tuple[Figure, int]]:
+    """Yield what new views of a session change of a key's figures, given the days of its other views there.
+
+    Both have the days in their order, one for each view.
+    """
+    for name, day, previous_day, count in _change(before, new):
+        yield Figure(name, key, day, previous_day), count
+
+
+Days = tuple[date, ...]
+Part = tuple[str, date, date | None, int]
+"""Of a key: the name of a figure, its day, for a return the previous one, and a count."""
+
+
+def _of_key(viewed: Sequence[date]) -> Iterator[Part]:
+    previous_day = None
+    for day, views in Counter(viewed).items():
+        yield "views", day, None, views
+        yield "visitors", day, None, 1
+        if previous_day is None:
+            yield "new_visitors", day, None, 1
+        else:
+            yield "returns", day, previous_day, 1
+        previous_day = day
+
+
+@lru_cache(maxsize=512)
+def _change(before: Days, new: Days) -> tuple[Part, ...]:
+    """Kept, since most sessions of a day come to it alike."""
+    changed: Counter[tuple[str, date, date | None]] = Counter()
+    for sign, viewed in ((1, sorted([*before, *new])), (-1, before)):
+        for name, day, previous_day, count in _of_key(viewed):
+            changed[name, day, previous_day] += sign * count
+    return tuple((*of_day, count) for of_day, count in changed.items() if count)

@@ -1,0 +1,228 @@
+"""Fold pending page views into the rollups, in chunks of one transaction each."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.db import router
+from django.db.models import F
+
+from pagestats import sql
+from pagestats.conf import conf
+from pagestats.hits import instant, start_of
+from pagestats.models import Calendar, PageView, PageViewQuerySet, Run
+from pagestats.rollups.adding import add, addition
+from pagestats.sql import Viewed
+
+LARGEST_BATCH = 10_000
+SILENCE_OF_THE_DEAD = timedelta(minutes=1)
+
+
+class RebuildUnderWay(ValueError):
+    """The rollups are being rebuilt, or a rebuild of them was killed: until it is done, all views stay pending."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The rollups are being rebuilt, and page views stay pending until that is done. If nothing runs, it was"
+            " killed: run backfill_aggregates --rebuild, and it goes on."
+        )
+
+
+def under_way(*, using: str) -> RebuildUnderWay | None:
+    """Return what to say while the rollups are being rebuilt, else None."""
+    next_zone = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("next_zone", flat=True).first()
+    return RebuildUnderWay() if next_zone else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a backfill came: page views folded in, of how many, and the new visitors among them."""
+
+    processed: int
+    total: int
+    new_visitors: int
+
+
+def begin_backfill(**result: Any) -> Run | None:
+    """Store the run of a backfill that is about to begin and return it, or None when nothing is pending.
+
+    Arguments:
+        result: what else its `result` is to hold.
+    """
+    using = router.db_for_write(PageView)
+    total = foldable(using=using).count()
+    if not total:
+        return None
+    now = instant(None)
+    run = Run(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING, started=now, updated=now)
+    run.result = {"total": total, "new_visitors": 0, **result}
+    run.save(using=using)
+    return run
+
+
+def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Generator[Progress, None, None]:
+    """Fold pending page views into the rollups, chunk by chunk, and yield the progress after each.
+
+    Each chunk is one transaction: its rows are in the rollups and marked, or neither. It may be stopped or killed
+    anywhere and started again, and run beside live traffic or beside another backfill. With nothing pending it yields
+    nothing and leaves no `Run`. While the rollups are being rebuilt it folds nothing, and ends.
+
+    Arguments:
+        batch_size: page views a chunk, 1 to 10,000; None is PAGESTATS_BACKFILL_BATCH_SIZE.
+        run: one to carry on. Its figures go on, and it stays "running" when the iteration ends before nothing is
+            pending, since somebody else is to carry it on; None is a run of its own, which is "stopped" then.
+
+    Raises `ValueError` for any other batch size.
+    """
+    size = conf.BACKFILL_BATCH_SIZE if batch_size is None else batch_size
+    if not 1 <= size <= LARGEST_BATCH:
+        raise ValueError(f"batch_size is {size}, not a number from 1 to {LARGEST_BATCH:,}.")
+    return _backfill(size, run)
+
+
+def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
+    """Fold what is pending now, as `backfill` does but without a `Run`; yield the number of page views of each chunk.
+
+    Arguments:
+        batch_size: page views a chunk; None is PAGESTATS_BACKFILL_BATCH_SIZE.
+    """
+    using = router.db_for_write(PageView)
+    try:
+        for chunk in _chunks(batch_size or conf.BACKFILL_BATCH_SIZE, using=using):
+            folded, _ = sql.transact(partial(_fold_chunk, chunk, using=using), using=using)
+            yield folded
+    except RebuildUnderWay:
+        pass  # its own backfill folds them
+
+
+def foldable(*, using: str) -> PageViewQuerySet:
+    """Return the pending page views that can be folded: those of sealed days stay pending."""
+    pending = PageView.objects.using(using).pending()
+    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
+    if calendar is None or calendar.sealed_before is None:
+        return pending
+    return pending.filter(timestamp__gte=start_of(calendar.sealed_before, ZoneInfo(calendar.zone)))
+
+
+def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, None]:
+    """Yield the keys and sessions of pending page views, until there are none.
+
+    From where the last chunk ended: what lies before is folded, and dead index entries need not be passed.
+    """
+    pending = foldable(using=using).order_by("pk").values_list("pk", "session_id")
+    reached = 0
+    while True:
+        chunk = list(pending.filter(pk__gt=reached)[:size])
+        if chunk:
+            yield chunk
+        elif not reached:
+            return
+        reached = chunk[-1][0] if chunk else 0
+
+
+def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, None]:
+    run = carried_on or begin_backfill()
+    if run is None:
+        return
+    using = router.db_for_write(PageView)
+    progress = Progress(processed=run.processed, total=run.result["total"], new_visitors=run.result["new_visitors"])
+    status = Run.Status.RUNNING if carried_on else Run.Status.STOPPED
+
+    def advance(chunk: Sequence[tuple[int, str]]) -> Progress:
+        folded, new_visitors = _fold_chunk(chunk, using=using)
+        _advance(run, processed=folded, new_visitors=new_visitors, using=using)
+        processed = progress.processed + folded
+        return Progress(
+            processed=processed,
+            total=max(progress.total, processed),
+            new_visitors=progress.new_visitors + new_visitors,
+        )
+
+    try:
+        for chunk in _chunks(size, using=using):
+            progress = sql.transact(partial(advance, chunk), using=using)
+            yield progress
+        status = Run.Status.FINISHED
+    except RebuildUnderWay:
+        pass  # its own backfill folds them
+    finally:
+        if status != Run.Status.RUNNING:
+            now = instant(None)
+            rows = Run.objects.using(using).filter(pk=run.pk)
+            sql.retrying(lambda: rows.update(status=status, updated=now, finished=now), using=using)
+
+
+def _fold_chunk(chunk: Sequence[tuple[int, str]], *, using: str) -> tuple[int, int]:
+    """Fold those of some pending page views in that nobody else has taken; return how many, and the new visitors."""
+    sessions = {session_id for _, session_id in chunk}
+    sql.lock_sessions(sessions, using=using)
+    views = PageView.objects.using(using).filter(pk__in=[pk for pk, _ in chunk])
+    # Once more, now that nobody else can fold them; a row that meanwhile changed its session waits for another chunk.
+    rows = sql.current(views.pending().filter(session_id__in=sessions))
+    taken = list(rows.values_list("pk", "session_id", "path", "timestamp"))
+    if not taken:
+        return 0, 0
+    viewed = [Viewed(session_id, path, at) for _, session_id, path, at in taken]
+    around = sql.look(viewed, using=using)
+    if around[0].next_zone:
+        raise RebuildUnderWay
+    added = addition(viewed, around, using=using)
+    # Not `views` again: of two lists of keys PostgreSQL would rather read the whole table.
+    PageView.objects.using(using).filter(pk__in=[pk for pk, *_ in taken]).update(rolled_up=True)
+    add(added, using=using)
+    return len(taken), added.new_visitors
+
+
+def _advance(run: Run, *, processed: int, new_visitors: int, using: str) -> None:
+    """Add to the figures of a run, in the transaction of the chunk: what else its `result` holds is another's."""
+    rows = Run.objects.using(using).filter(pk=run.pk)
+    rows.update(processed=F("processed") + processed, updated=instant(None))
+    for stored in sql.current(rows):  # locked by the update; or none, when somebody deleted it
+        stored.result["total"] = max(stored.result["total"], stored.processed)
+        stored.result["new_visitors"] += new_visitors
+        stored.save(using=using, update_fields=["result"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackfillStatus:
+    """How many page views are pending, how the last backfill went, None when there was none, and what holds it up."""
+
+    pending: int
+    last_run: Run | None
+    rebuild: RebuildUnderWay | None
+
+    def describe(self, at: datetime) -> str:
+        """Return the status in words, as of an instant."""
+        lines = [f"{self.pending:,} {'page view' if self.pending == 1 else 'page views'} pending"]
+        if run := self.last_run:
+            lines.append(
+                f"Last backfill: {run.status}, started {run.started:%Y-%m-%d %H:%M:%S %Z},"
+                f" {run.processed:,} of {run.result['total']:,} page views,"
+                f" {run.result['new_visitors']:,} new visitors"
+            )
+            silence = at - run.updated
+            if run.status == Run.Status.RUNNING and silence > SILENCE_OF_THE_DEAD:
+                lines.append(
+                    f"No progress for {silence.total_seconds():,.0f} seconds: it was killed, or waits for a lock or for"
+                    " a cluster."
+                    " Run backfill_aggregates again, and it goes on."
+                )
+        else:
+            lines.append("No backfill has run yet")
+        if self.rebuild:
+            lines.append(str(self.rebuild))
+        return "\n".join(lines)
+
+
+def backfill_status() -> BackfillStatus:
+    """Return the status of the backfill, from whichever process."""
+    return BackfillStatus(
+        pending=PageView.objects.pending().count(),
+        last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
+        rebuild=under_way(using=router.db_for_read(Calendar)),
+    )

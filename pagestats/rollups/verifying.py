@@ -1,0 +1,522 @@
+"""Verify: count everything again and compare. Repair: set right what differs.
+
+The work is cut into slices of some 20,000 page views: of sessions, of days of the whole site, and of pages. A slice is
+counted and compared by one statement, so that it is exact beside writers and holds no lock. What is to be looked at
+next is a `Position`, which can be stored: another process may go on from there.
+
+What is stored less what is counted does not change while writers work, since they add the same to both. So a repair
+adds the difference, and need not keep anybody from recording.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Literal
+
+from django.conf import settings
+from django.db import models, router
+from django.db.models import F, Sum
+
+from pagestats import recount, sql
+from pagestats.hits import day_of, instant
+from pagestats.models import Calendar, PageTotal, PageView, Rollup, Run, Seal, Visitor
+from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total
+from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS, VISITORS
+from pagestats.rollups.changing import settle_totals
+from pagestats.rollups.figures import PAGE, SITE
+from pagestats.rollups.folding import SILENCE_OF_THE_DEAD
+from pagestats.sql import Insert
+
+VIEWS_IN_A_SLICE = 20_000
+VIEWS_OF_DAYS_IN_A_SLICE = 50_000
+"""More, where a slice is of days: sessions that were seen in an earlier one are looked up, each by itself."""
+ROWS_IN_A_SLICE = 5_000
+"""How many sessions or pages that are stored, for those that have no page views any more."""
+
+COMPARED = ("cells", "days", "pages", "visitors", "page_views")
+"""What a run has the numbers of: what was compared, and the page views that it was compared with."""
+
+Part = Literal["visitors", "site", "pages", "end"]
+Stored = int | datetime | date | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """A stored figure that differs from what the page views say.
+
+    `table` is "visitor", "rollup", "return" or "page total"; `value` is a session id, or what `dimension` says; None is
+    no such row, and for the instants and days no page view.
+    """
+
+    table: str
+    value: str
+    figure: str
+    stored: Stored
+    counted: Stored
+    dimension: str = ""
+    day: date | None = None
+    previous_day: date | None = None
+
+    def __str__(self) -> str:
+        words = [self.table, self.dimension, self.value, self.day and f"on {self.day}"]
+        words.append(self.previous_day and f"before on {self.previous_day}")
+        where = " ".join(word for word in words if word)
+        return f"{where}: {self.figure} is {_in_words(self.stored)}, counted {_in_words(self.counted)}"
+
+
+def _in_words(value: Stored) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "none" if value is None else str(value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """Where a verification goes on: at a session, a day or a page, and there at a day.
+
+    `views` and `visitors` are what was found to be missing in the rollups of that page so far: its total is compared
+    with what they should have.
+    """
+
+    part: Part = "visitors"
+    texts: Texts = field(default_factory=Texts)
+    since: date | None = None
+    views: int = 0
+    visitors: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the position as plain values."""
+        since = self.since and self.since.isoformat()
+        return {
+            "part": self.part,
+            "low": self.texts.low,
+            "is_open": self.texts.is_open,
+            "only": self.texts.only,
+            "since": since,
+            "views": self.views,
+            "visitors": self.visitors,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Position:
+        """Return the position that these plain values are of."""
+        return cls(
+            part=stored["part"],
+            texts=Texts(low=stored["low"], is_open=stored["is_open"], only=stored["only"]),
+            since=date.fromisoformat(stored["since"]) if stored["since"] else None,
+            views=stored["views"],
+            visitors=stored["visitors"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """What one slice showed: drift, how much of what was compared, how many page views were read, where to go on."""
+
+    drift: tuple[Drift, ...]
+    compared: Counter[str]
+    views_read: int
+    then: Position
+
+
+def verify() -> Iterator[Drift]:
+    """Count everything again and yield each stored figure that differs. Nothing is changed.
+
+    It may run beside live traffic and backfills. Page views that are pending count nowhere, and sealed days are not
+    judged.
+    """
+    for checked in slices():
+        yield from checked.drift
+
+
+def repair() -> Iterator[Drift]:
+    """Set each stored figure right that differs from what the page views say, and yield what it was.
+
+    Only what differs is written, in one transaction for each slice that has drift. It may run beside live traffic,
+    backfills and other repairs, and be killed anywhere. Call it outside any transaction.
+    """
+    for checked in slices(mend=True):
+        yield from checked.drift
+
+
+def slices(*, start: Position | None = None, mend: bool = False) -> Generator[Slice, None, None]:
+    """Compare slice by slice, and yield what each one showed.
+
+    Arguments:
+        start: where to go on; None is the beginning.
+        mend: set right what differs; the drift that is yielded is what it was.
+    """
+    using = router.db_for_write(PageView)
+    work = _Work(using=using, mend=mend, reckoning=Reckoning.stored(using=using))
+    position = start or Position()
+    while position.part != "end":
+        checked = STEPS[position.part](work, position)
+        yield checked
+        position = checked.then
+
+
+def begin_verification(**result: Any) -> Run:
+    """Store the run of a verification that is about to begin, and return it. Runs that died are "stopped" by it.
+
+    Arguments:
+        result: what else its `result` is to hold.
+    """
+    using = router.db_for_write(PageView)
+    now = instant(None)
+    silent = now - SILENCE_OF_THE_DEAD
+    runs = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
+    stop = partial(runs.filter(updated__lt=silent).update, status=Run.Status.STOPPED, finished=now)
+    sql.retrying(stop, using=using)
+    seal = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
+    views = Rollup.objects.using(using).filter(dimension=SITE, **({"day__gte": seal} if seal else {}))
+    run = Run(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING, started=now, updated=now)
+    run.result = {
+        **dict.fromkeys(COMPARED, 0),
+        "drift": 0,
+        # Each page view is counted for its session, its day and its page.
+        "total": 3 * (views.aggregate(total=Sum("views"))["total"] or 0),
+        "sealed_before": seal and seal.isoformat(),
+        "position": Position().to_json(),
+        **result,
+    }
+    sql.retrying(partial(run.save, using=using), using=using)
+    return run
+
+
+def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generator[Slice, None, None]:
+    """Carry a run on from its position: verify slice by slice, and yield what each one showed.
+
+    At the end it is "finished", with the number of figures that differ in its `result`.
+
+    Arguments:
+        run: what `begin_verification` returned. Its figures go on in memory until it ends.
+        left: what becomes of it when the iteration ends before. "running": somebody else stores it and carries it on.
+    """
+    using = router.db_for_write(PageView)
+    runs = Run.objects.using(using).filter(pk=run.pk, status=Run.Status.RUNNING)
+    status = left
+    try:
+        for checked in slices(start=Position.from_json(run.result["position"])):
+            run.processed += checked.views_read
+            for name, number in checked.compared.items():
+                run.result[name] += number
+            run.result["drift"] += len(checked.drift)
+            run.result["position"] = checked.then.to_json()
+            progress = {"processed": run.processed, "updated": instant(None)}
+            sql.retrying(partial(runs.update, **progress), using=using)
+            yield checked
+        status = Run.Status.FINISHED
+        del run.result["position"]
+    finally:
+        if status != Run.Status.RUNNING:
+            run.status, run.updated = status, instant(None)
+            run.finished = run.updated
+            # Not if somebody else has ended it: a task may be delivered twice.
+            ended = {"status": status, "updated": run.updated, "finished": run.finished, "result": run.result}
+            sql.retrying(partial(runs.update, **ended), using=using)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Work:
+    """What all slices of a verification share."""
+
+    using: str
+    mend: bool
+    reckoning: Reckoning
+
+    def count(self, recounted: Callable[[Reckoning], Recount]) -> Recount:
+        """Call a statement by the calendar that is in its own snapshot: a prune or a rebuild may have moved it."""
+        while not (found := recounted(self.reckoning)).is_by(self.reckoning):
+            self.reckoning = Reckoning.of(found.zone, found.sealed_before, using=self.using)
+        return found
+
+    def settle(self, recounted: Callable[[Reckoning], Recount], amend: Callable[[Recount], None]) -> Recount:
+        """Compare; and where something differs and is to be mended, compare again in a transaction and amend it.
+
+        Repairs wait for one another there, at a row that nobody writes who records: what another one mended meanwhile
+        does not differ any more.
+        """
+        found = self.count(recounted)
+        if not self.mend or not found.rows:
+            return found
+
+        def transaction() -> Recount:
+            _wait_for_other_repairs(using=self.using)
+            found = self.count(recounted)
+            amend(found)
+            return found
+
+        return sql.transact(transaction, using=self.using)
+
+
+def _wait_for_other_repairs(*, using: str) -> None:
+    """Lock the calendar until the transaction ends, by a write, as its first statement; there is one from here on."""
+    calendars = Calendar.objects.using(using)
+    if not calendars.filter(pk=Calendar.ROW).update(zone=F("zone")):
+        calendars.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
+        calendars.filter(pk=Calendar.ROW).update(zone=F("zone"))
+
+
+# -- Visitors: first, since writers go by their days -------------------------------------------------------------------
+
+
+def _check_visitors(work: _Work, position: Position) -> Slice:
+    views = PageView.objects.using(work.using).order_by("session_id", "path", "timestamp")
+    rows = Visitor.objects.using(work.using).order_by("session_id")
+    sessions, then = _next_texts(position, "session_id", views, rows, following="site")
+    recounted = partial(_visitors, sessions, using=work.using)
+    found = work.count(recounted)
+    if work.mend and found.rows:
+        locked = [row.session_id for row in found.rows]
+
+        def mend() -> Recount:
+            # Under its lock nobody changes what a session has; the statement sees what was committed before.
+            sql.lock_sessions(locked, using=work.using)
+            found = work.count(recounted)
+            found = found._replace(rows=[row for row in found.rows if row.session_id in set(locked)])
+            seen = [(row.session_id, *_seen(row, work.reckoning)) for row in found.rows]
+            sql.write([Insert(VISITORS, seen)], using=work.using)
+            return found
+
+        found = sql.transact(mend, using=work.using)
+    drift = [each for row in found.rows for each in _drift_of_visitor(row, work.reckoning)]
+    compared = Counter(visitors=found.compared)
+    return Slice(drift=tuple(drift), compared=compared, views_read=found.page_views, then=then)
+
+
+def _visitors(sessions: Texts, reckoning: Reckoning, *, using: str) -> Recount:
+    return recount.visitors(reckoning, sessions, using=using)
+
+
+def _seen(row: Seen, reckoning: Reckoning) -> tuple[datetime | None, date | None]:
+    """Return when a session was first seen and its last reporting day, by its page views and what was pruned of them.
+
+    When a session was first seen whose first page views were pruned stands, since nothing else tells it.
+    """
+    if row.last_sealed_day is None:
+        return row.first_counted, row.last_day_counted
+    seal = reckoning.sealed_before
+    first_seen = row.first_seen
+    if first_seen is None or (seal is not None and first_seen >= reckoning.start_of(seal)):
+        first_seen = min((at for at in (row.first_counted, first_seen) if at is not None), default=None)
+    return first_seen, max(day for day in (row.last_day_counted, row.last_sealed_day) if day is not None)
+
+
+def _drift_of_visitor(row: Seen, reckoning: Reckoning) -> Iterator[Drift]:
+    figures = zip(("first_seen", "last_day"), (row.first_seen, row.last_day), _seen(row, reckoning), strict=True)
+    for figure, stored, counted in figures:
+        if stored != counted:
+            yield Drift(table="visitor", value=row.session_id, figure=figure, stored=stored, counted=counted)
+
+
+# -- Rollups and returns: of the whole site by days, of pages by paths -------------------------------------------------
+
+
+def _check_site(work: _Work, position: Position) -> Slice:
+    days, then = _next_days(work, position, PageView.objects.using(work.using))
+    then = replace(then, part="site") if then else Position(part="pages")
+    found = work.settle(
+        lambda reckoning: recount.site_cells(reckoning, days, using=work.using),
+        lambda found: _add_cells(found.rows, SITE, using=work.using),
+    )
+    return Slice(
+        drift=tuple(_drift_of_cells(found.rows, SITE)),
+        compared=Counter(cells=found.compared, days=found.days, page_views=found.page_views),
+        views_read=found.page_views,
+        then=then,
+    )
+
+
+def _check_pages(work: _Work, position: Position) -> Slice:
+    views = PageView.objects.using(work.using).order_by("path", "timestamp")
+    rows = PageTotal.objects.using(work.using).order_by("path")
+    if position.texts.only:
+        paths, then = position.texts, Position(part="pages", texts=_after(position.texts.low))
+    else:
+        paths, then = _next_texts(position, "path", views, rows, following="end")
+    days, more = Days(), None
+    if paths.only:
+        days, more = _next_days(work, position, views.filter(path=paths.low))
+    found = work.settle(
+        lambda reckoning: recount.page_cells(reckoning, paths, days, using=work.using),
+        lambda found: _add_cells(found.rows, PAGE, using=work.using),
+    )
+    drift = list(_drift_of_cells(found.rows, PAGE))
+    compared = Counter(cells=found.compared)
+    views_read = found.page_views
+    missing: dict[str, Counter[str]] = {paths.low: Counter(views=position.views, visitors=position.visitors)}
+    if not work.mend:
+        for cell in found.rows:
+            if cell.previous_day is None:
+                of_path = missing.setdefault(cell.value, Counter())
+                of_path["views"] += cell.counted.views - cell.stored.views
+                of_path["visitors"] += cell.counted.new_visitors - cell.stored.new_visitors
+    if more:
+        of_path = missing[paths.low]
+        then = replace(more, texts=paths, views=of_path["views"], visitors=of_path["visitors"])
+        return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
+    is_whole = any(any(of_path.values()) for of_path in missing.values())
+    found = work.settle(
+        lambda reckoning: _totals(reckoning, paths, missing, is_whole=is_whole, using=work.using),
+        lambda found: _set_totals(found.rows, work.reckoning, using=work.using),
+    )
+    drift += [each for row in found.rows for each in _drift_of_total(row, work.reckoning)]
+    compared["pages"] += found.compared
+    return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
+
+
+def _add_cells(cells: Iterable[Cell], dimension: str, *, using: str) -> None:
+    """Add what is missing: the returns, and the rollups last, as everybody does."""
+    rollups, returns, counted_anew = [], [], []
+    for cell in cells:
+        missing = Counts(*(counted - stored for counted, stored in zip(cell.counted, cell.stored, strict=True)))
+        if cell.previous_day is None:
+            rollups.append((dimension, cell.value, cell.day, *missing))
+        else:
+            returns.append((dimension, cell.value, cell.previous_day, cell.day, missing.visitors))
+        if dimension == PAGE and (missing.visitors or missing.new_visitors):
+            counted_anew.append(cell.day)
+    sql.write([Insert(RETURNS, returns), Insert(ROLLUPS, rollups)], using=using)
+    if counted_anew:
+        # Who of these came back over a seal can't be known any more, as of a view that is recorded later.
+        first = min(counted_anew)
+        Seal.objects.using(using).filter(open_from__gt=first).update(open_from=first)
+
+
+def _drift_of_cells(cells: Iterable[Cell], dimension: str) -> Iterator[Drift]:
+    for cell in cells:
+        for figure, stored, counted in zip(Counts._fields, cell.stored, cell.counted, strict=True):
+            if stored != counted:
+                yield Drift(
+                    table="rollup" if cell.previous_day is None else "return",
+                    dimension=dimension,
+                    value=cell.value,
+                    day=cell.day,
+                    previous_day=cell.previous_day,
+                    figure=figure,
+                    stored=stored,
+                    counted=counted,
+                )
+
+
+# -- The totals of pages -----------------------------------------------------------------------------------------------
+
+
+def _totals(
+    reckoning: Reckoning, paths: Texts, missing: dict[str, Counter[str]], *, is_whole: bool, using: str
+) -> Recount:
+    """Compare totals with what the rollups would have if nothing was missing in them; `rows` are those that differ."""
+    found = recount.totals(reckoning, paths, is_whole=is_whole, using=using)
+    rows = []
+    for row in found.rows:
+        of_path = missing.get(row.path, Counter())
+        due = row._replace(
+            rollup_views=row.rollup_views + of_path["views"], rollup_visitors=row.rollup_visitors + of_path["visitors"]
+        )
+        if any(_drift_of_total(due, reckoning)):
+            rows.append(due)
+    return found._replace(rows=rows)
+
+
+def _ends(row: Total, reckoning: Reckoning) -> tuple[datetime | None, datetime | None]:
+    """Return when a page was first and last viewed, by its page views and what was pruned of them.
+
+    Of a page view that was pruned nothing but the stored instant tells when it was.
+    """
+    first, last = row.first_counted, row.last_counted
+    seal = reckoning.sealed_before
+    if seal is not None and row.first_day is not None and row.first_day < seal:
+        first = min((at for at in (row.first_viewed, first) if at is not None), default=None)
+        if last is None or last < reckoning.start_of(seal):
+            last = max((at for at in (row.last_viewed, last) if at is not None), default=None)
+    return first, last
+
+
+def _drift_of_total(row: Total, reckoning: Reckoning) -> Iterator[Drift]:
+    figures: dict[str, tuple[Stored, Stored]] = {
+        "views": (row.views, row.rollup_views),
+        "visitors": (row.visitors, row.rollup_visitors),
+    }
+    if row.rollup_views:  # else it is as if there was no row
+        first, last = _ends(row, reckoning)
+        figures |= {"first_viewed": (row.first_viewed, first), "last_viewed": (row.last_viewed, last)}
+    for figure, (stored, counted) in figures.items():
+        if stored != counted:
+            yield Drift(
+                table="page total", dimension=PAGE, value=row.path, figure=figure, stored=stored, counted=counted
+            )
+
+
+def _set_totals(rows: Sequence[Total], reckoning: Reckoning, *, using: str) -> None:
+    """Add what is missing in totals, and then, under the locks of their rows, set their instants."""
+    added = []
+    for row in rows:
+        first, last = _ends(row, reckoning)
+        if first is None or last is None:
+            first, last = row.first_viewed, row.last_viewed
+        if (first is None or last is None) and row.first_day is not None and row.last_day is not None:
+            # The total of a page whose views were all pruned was lost: its days are all that is known.
+            first, last = reckoning.start_of(row.first_day), reckoning.start_of(row.last_day)
+        added.append((row.path, row.rollup_views - row.views, row.rollup_visitors - row.visitors, first, last))
+    sql.write([Insert(PAGE_TOTALS, added)], using=using)
+    settle_totals([row.path for row in rows], using=using)
+
+
+# -- How it is cut -----------------------------------------------------------------------------------------------------
+
+
+def _after(text: str) -> Texts:
+    return Texts(low=text, is_open=True)
+
+
+def _next_texts(
+    position: Position,
+    column: str,
+    views: models.QuerySet[PageView],
+    rows: models.QuerySet[Any],
+    *,
+    following: Part,
+) -> tuple[Texts, Position]:
+    """Return the next range of paths or sessions, with so many page views and rows, and where to go on after it.
+
+    A text that has more page views by itself is a range of its own.
+    """
+    at = position.texts
+    rest = {f"{column}__{'gt' if at.is_open else 'gte'}": at.low} if at.low or at.is_open else {}
+    ends = [
+        *views.filter(**rest).values_list(column, flat=True)[VIEWS_IN_A_SLICE : VIEWS_IN_A_SLICE + 1],
+        *rows.filter(**rest).values_list(column, flat=True)[ROWS_IN_A_SLICE : ROWS_IN_A_SLICE + 1],
+    ]
+    if not ends:
+        return at, Position(part=following)
+    end = min(ends)
+    if end == at.low and not at.is_open:
+        return Texts(low=end, only=True), Position(part=position.part, texts=_after(end))
+    return replace(at, high=end), Position(part=position.part, texts=Texts(low=end))
+
+
+def _next_days(work: _Work, position: Position, views: models.QuerySet[PageView]) -> tuple[Days, Position | None]:
+    """Return the next days, with so many page views, and where to go on after them, or None. One day is never cut."""
+    since, reckoning = position.since, work.reckoning
+    if (seal := reckoning.sealed_before) and (since is None or since < seal):
+        since = seal
+    if since is not None:
+        views = views.filter(timestamp__gte=reckoning.start_of(since))
+    instants = views.order_by("timestamp").values_list("timestamp", flat=True)
+    last = instants[VIEWS_OF_DAYS_IN_A_SLICE : VIEWS_OF_DAYS_IN_A_SLICE + 1]
+    for at in last:
+        first_day, until = (day_of(other, reckoning.zone) for other in (instants[0], at))
+        until = max(until, first_day + DAY)
+        return Days(since=position.since, until=until), replace(position, since=until)
+    return Days(since=position.since), None
+
+
+STEPS: dict[Part, Callable[[_Work, Position], Slice]] = {
+    "visitors": _check_visitors,
+    "site": _check_site,
+    "pages": _check_pages,
+}

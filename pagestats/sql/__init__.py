@@ -1,0 +1,43 @@
+"""What the ORM cannot say, for each database: try again, look around views, add to rows, compare and swap; and what it
+would say anew each time.
+"""
+
+from pagestats.sql.objects import DayPart, ExactText, Joined, Lacks, PageFigure, Range, UuidText, page_figure
+from pagestats.sql.prepared import prepared
+from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
+from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
+from pagestats.sql.transactions import current, is_lock_error, reads_are_snapshots, retrying, transact
+from pagestats.sql.writing import Insert, Target, can_swap, lock_sessions, swap, upsert, write
+
+__all__ = [
+    "ORDERS",
+    "DayPart",
+    "ExactText",
+    "Insert",
+    "Joined",
+    "Lacks",
+    "LaterDay",
+    "Nearest",
+    "PageFigure",
+    "Range",
+    "ShiftedDay",
+    "Surroundings",
+    "Target",
+    "UuidText",
+    "Viewed",
+    "can_swap",
+    "current",
+    "is_lock_error",
+    "lock_sessions",
+    "look",
+    "page_figure",
+    "prepared",
+    "ranked_of_days",
+    "ranked_pages",
+    "reads_are_snapshots",
+    "retrying",
+    "swap",
+    "transact",
+    "upsert",
+    "write",
+]

@@ -1,0 +1,70 @@
+"""Do work in a transaction, and again where it failed on a lock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+T = TypeVar("T")
+M = TypeVar("M", bound=models.Model)
+
+ATTEMPTS = 30
+LONGEST_PAUSE = 0.5  # seconds
+
+POSTGRESQL_LOCK_ERRORS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+MYSQL_LOCK_ERRORS = {1020, 1205, 1213}  # record has changed since last read, lock wait timeout, deadlock
+SQLITE_LOCK_ERRORS = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
+
+
+def is_lock_error(error: BaseException) -> bool:
+    """Tell whether a database error would go away if the whole transaction were tried again."""
+    cause = error.__cause__ or error
+    if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):
+        return state in POSTGRESQL_LOCK_ERRORS
+    if (code := getattr(cause, "sqlite_errorcode", None)) is not None:
+        return code & 0xFF in SQLITE_LOCK_ERRORS
+    return bool(cause.args) and cause.args[0] in MYSQL_LOCK_ERRORS
+
+
+def retrying(work: Callable[[], T], *, using: str) -> T:
+    """Call `work` and return what it returns; when it fails on a lock, call it again after a short random pause.
+
+    Inside somebody else's transaction it is called once: only a whole transaction can be tried again.
+    """
+    attempts = 1 if connections[using].in_atomic_block else ATTEMPTS
+    for attempt in range(1, attempts + 1):
+        try:
+            return work()
+        except OperationalError as error:
+            if attempt == attempts or not is_lock_error(error):
+                raise
+        time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**attempt)))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def transact(work: Callable[[], T], *, using: str) -> T:
+    """Call `work` in a transaction, or in a savepoint of the one that is open, trying again as `retrying` does."""
+
+    def attempt() -> T:
+        with transaction.atomic(using=using):
+            return work()
+
+    return retrying(attempt, using=using)
+
+
+def reads_are_snapshots(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether plain reads of a transaction show the past: then only a locking read sees what others committed."""
+    if connection.vendor != "mysql":
+        return False  # PostgreSQL refuses the lock itself in that case, and `retrying` begins anew
+    return connection.isolation_level not in {"read committed", "read uncommitted"}  # type: ignore[attr-defined]
+
+
+def current(rows: models.QuerySet[M]) -> models.QuerySet[M]:
+    """Return a fresh queryset of rows that sees what others committed, whatever the transaction's isolation level."""
+    connection = connections[rows.db]
+    return rows.select_for_update() if connection.in_atomic_block and reads_are_snapshots(connection) else rows.all()

@@ -1,0 +1,371 @@
+"""Insert rows, or change those that are there: the ORM can set them, but not add to them, nor compare and swap.
+
+Statements are written once for each table and number of rows, and kept: a page waits for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypeVar, cast
+
+from django.db import connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.timezone import make_naive
+
+from pagestats.models import Visitor
+
+T = TypeVar("T")
+
+ROWS_IN_A_STATEMENT = 500
+"""What SQLite takes as terms of one compound SELECT, and enough for the cost of a round trip to vanish."""
+
+Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
+"""What becomes of a stored value when a row with its key comes in. A row with "swap" stays as it is unless the stored
+value is one less than the incoming one: somebody else changed it since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A table, the columns that rows for it have, and what they do to a row that has their key already."""
+
+    model: type[models.Model]
+    columns: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    """Empty: rows are only inserted."""
+    changes: tuple[tuple[str, Change], ...] = ()
+    unless_changed: str = ""
+    """A column of which a stored row has to have the value that is expected; else it stays as it is."""
+
+    @classmethod
+    def upserting(
+        cls, model: type[models.Model], *, key: Sequence[str], changes: Mapping[str, Change], unless_changed: str = ""
+    ) -> Target:
+        """Return the target for rows of (*key, *changes) values."""
+        return cls(model, (*key, *changes), tuple(key), tuple(changes.items()), unless_changed)
+
+
+class Insert(NamedTuple):
+    """Rows on their way into a table."""
+
+    target: Target
+    rows: Sequence[Sequence[Any]]
+    expected: Any = None
+    """Of the column that must not have changed, of the one row; None: there must be no row."""
+
+
+def upsert(
+    model: type[models.Model],
+    rows: Iterable[Sequence[Any]],
+    *,
+    key: Sequence[str],
+    changes: Mapping[str, Change],
+    using: str,
+) -> None:
+    """Insert rows of (*key, *changes) values; where a row with that key exists, change it."""
+    write([Insert(Target.upserting(model, key=key, changes=changes), list(rows))], using=using)
+
+
+def write(inserts: Iterable[Insert], *, last: Insert | None = None, using: str) -> int:
+    """Write rows into some tables, in this order; the rows of each go in the order of their keys.
+
+    So two writers never wait for each other in a ring. Call it in a transaction, unless it is for one table only.
+
+    Arguments:
+        inserts: what to write.
+        last: rows that are only inserted, after all others.
+
+    Returns the primary key of the last row of `last`, 0 without one.
+    """
+    connection = connections[using]
+    wanted = [_in_order(insert) for insert in inserts if insert.rows]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql" and len(wanted) + bool(last) > 1:
+            cursor.execute(*_all_in_one(wanted, last=last))
+            rows: list[tuple[int]] = cursor.fetchall()
+            return rows[-1][0] if last else 0
+        return _one_by_one(cursor, [*wanted, *([last] if last else [])], connection)
+
+
+LOCK = Target.upserting(Visitor, key=["session_id"], changes={"version": "add"})
+
+
+def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
+    """Lock sessions until the transaction ends: a writer of the same session waits here.
+
+    It must be the transaction's first statement, and it is a write: SQLite then waits for its turn, where a read that
+    turns into a write would fail at once, and on the others a row that is not there yet is locked as well. Whoever
+    swaps the version of one of these sessions finds that it changed.
+    """
+    write([Insert(LOCK, [(session_id, 1) for session_id in set(session_ids)])], using=using)
+
+
+def can_swap(using: str) -> bool:
+    """Tell whether a database says how many rows a swap changed. MySQL counts those that it left alone as well."""
+    return connections[using].vendor != "mysql"
+
+
+def swap(
+    guards: Sequence[Insert], inserts: Iterable[Insert] = (), *, last: Insert | None = None, using: str
+) -> int | None:
+    """Write rows if each row of `guards` is as it was when it was read, which their targets tell.
+
+    On PostgreSQL it is one statement, and so one trip to the server. Nothing needs to be locked between the reading and
+    this.
+
+    Arguments:
+        guards: one row each, written first, each if the one before it was. Those before the last one may be written
+            though a later one had changed.
+        inserts: written next, in this order, if the last guard was.
+        last: rows that are only inserted, after all others.
+
+    Returns the primary key of the last row of `last`, 0 without one; None when a row had changed.
+    """
+    connection = connections[using]
+    wanted = [_in_order(insert) for insert in inserts if insert.rows]
+    if len(guards) == 1 and not wanted and not last:
+        with connection.cursor() as cursor:
+            return 0 if _write_rows(cursor, guards[0], connection) else None
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(*_all_in_one(wanted, guards=guards, last=last))
+            rows: list[tuple[int]] = cursor.fetchall()
+        return rows[-1][0] if rows else None
+    try:
+        with transaction.atomic(using=using), connection.cursor() as cursor:
+            for guard in guards:
+                if not _write_rows(cursor, guard, connection):
+                    raise _Changed
+            return _one_by_one(cursor, [*wanted, *([last] if last else [])], connection)
+    except _Changed:
+        return None
+
+
+class _Changed(Exception):
+    """Somebody else changed a row of the guard."""
+
+
+def _one_by_one(cursor: Any, inserts: Iterable[Insert], connection: BaseDatabaseWrapper) -> int:
+    """Write some inserts, and return the primary key of the last row, where the database made one."""
+    for insert in inserts:
+        _write_rows(cursor, insert, connection)
+    return getattr(cursor, "lastrowid", 0) or 0  # psycopg knows none, nor does anybody ask
+
+
+def _in_order(insert: Insert) -> Insert:
+    """Return the rows of an insert in the order of their keys, which come first in them."""
+    width = len(insert.target.key)
+    if len(insert.rows) < 2 or not width:
+        return insert
+    return Insert(insert.target, sorted(insert.rows, key=lambda row: tuple(row[:width])))
+
+
+def _write_rows(cursor: Any, insert: Insert, connection: BaseDatabaseWrapper) -> int:
+    """Write the rows of one insert, in as many statements as it takes, and return how many were written or changed."""
+    target, rows, expected = insert
+    dialect, written = _dialect(connection), 0
+    if dialect == "sqlite" and len(rows) > FEW:
+        # One row many times: it takes as long to read a statement of many rows as to carry it out.
+        cursor.executemany(_statement(target, 1, dialect), list(_adapted(insert, connection)))
+        return int(cursor.rowcount)
+    for some in batches(rows, len(target.columns), connection):
+        part = Insert(target, some, expected)
+        if dialect == "postgresql":
+            params = _postgresql_params(part)
+        else:
+            params = [value for row in _adapted(part, connection) for value in row]
+        cursor.execute(_statement(target, len(some), dialect), params)
+        written += cursor.rowcount
+    return written
+
+
+def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[Any]]:
+    """Yield the values of each row, for drivers that know no dates and no time zones."""
+    target, rows, expected = insert
+    dates, instants = _dates(target)
+    for row in rows:
+        values = [*row, expected] if target.unless_changed else list(row)
+        for position in instants:
+            if (at := values[position]) is not None:
+                values[position] = naive(at, connection.timezone)
+        for position in dates:
+            if (day := values[position]) is not None:
+                values[position] = str(day)
+        yield values
+
+
+@lru_cache(maxsize=2048)
+def naive(at: datetime, zone: tzinfo | None) -> str:
+    """Return an instant as Django writes it where the database knows of no time zones: by the clocks of `zone`.
+
+    It is kept, since that of a page view goes into several tables.
+    """
+    return str(make_naive(at, zone))
+
+
+@lru_cache(maxsize=128)
+def _dates(target: Target) -> tuple[list[int], list[int]]:
+    """Return where in a row, and the value that it expects, are dates, and where instants."""
+    kinds = [*_types(target)]
+    if target.unless_changed:
+        kinds.append(kinds[target.columns.index(target.unless_changed)])
+    dates, instants = (
+        [i for i, kind in enumerate(kinds) if kind == wanted] for wanted in ("DateField", "DateTimeField")
+    )
+    return dates, instants
+
+
+def batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[Sequence[T]]:
+    """Cut rows of `width` values into statements that the database takes."""
+    if connection.vendor == "postgresql" or len(rows) == 1:
+        yield rows
+        return
+    most = min(ROWS_IN_A_STATEMENT, (connection.features.max_query_params or sys.maxsize) // width)
+    remaining = iter(rows)
+    while some := list(islice(remaining, most)):
+        yield some
+
+
+def _all_in_one(
+    inserts: Sequence[Insert], *, guards: Sequence[Insert] = (), last: Insert | None = None
+) -> tuple[str, list[Any]]:
+    """Return one statement of PostgreSQL that writes rows into several tables, and its parameters.
+
+    Parts that nothing reads from are carried out after the statement that they are in, from the last to the first.
+    """
+    parts = list(reversed(inserts))
+    statement = _chain(tuple(map(_part, guards)), tuple(map(_part, parts)), _part(last) if last else None)
+    params = [param for part in [*guards, *parts, *([last] if last else [])] for param in _postgresql_params(part)]
+    return statement, params
+
+
+def _part(insert: Insert) -> Part:
+    """Return an insert as its statement knows it: all that have many rows alike."""
+    return insert.target, len(insert.rows) if len(insert.rows) <= FEW else MANY
+
+
+Part = tuple[Target, int]
+"""A target, and how many rows are written into it."""
+
+
+@lru_cache(maxsize=512)
+def _chain(guards: tuple[Part, ...], parts: tuple[Part, ...], last: Part | None) -> str:
+    named, condition = [], ""
+    for i, guard in enumerate(guards):
+        named.append(f"guard{i} AS ({_insert(*guard, condition)} RETURNING 1)")
+        condition = f" WHERE EXISTS (SELECT 1 FROM guard{i})"
+    named += [f"part{i} AS ({_insert(*part, condition)})" for i, part in enumerate(parts)]
+    ending = f"{_insert(*last, condition)} RETURNING id" if last else f"SELECT 0{condition}"
+    return f"WITH {', '.join(named)} {ending}"
+
+
+FEW, MANY = 3, -1
+"""Rows that go into a statement of PostgreSQL value by value: it is planned faster. More go as an array a column."""
+
+_TYPES = {
+    "BigAutoField": "bigint",
+    "BigIntegerField": "bigint",
+    "BooleanField": "boolean",
+    "CharField": "text",
+    "DateField": "date",
+    "DateTimeField": "timestamptz",
+}
+
+
+def _insert(target: Target, rows: int, condition: str = "") -> str:
+    """Return an insert of PostgreSQL of so many rows, or of MANY, with a condition for all of them."""
+    types = [_TYPES[kind] for kind in _types(target)]
+    if rows == MANY:
+        arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+        values = f"SELECT * FROM unnest({arrays}){condition}"
+    else:
+        row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{condition}"
+        values = " UNION ALL ".join([row] * rows)
+    return f"INSERT INTO {_into(target, 'postgresql')} {values}{_conflict(target, 'postgresql')}"
+
+
+def _postgresql_params(insert: Insert) -> list[Any]:
+    """Return the values of a few rows one after another, the columns of many, and the value that they expect."""
+    target, rows, expected = insert
+    params: list[Any] = [value for row in rows for value in row]
+    if len(rows) > FEW:
+        params = [list(column) for column in zip(*rows, strict=True)]
+    return [*params, expected] if target.unless_changed else params
+
+
+@lru_cache(maxsize=2048)
+def _statement(target: Target, rows: int, dialect: str) -> str:
+    """Return the statement that writes so many rows."""
+    if dialect == "postgresql":
+        return _insert(target, rows if rows <= FEW else MANY)
+    row = f"({', '.join(['%s'] * len(target.columns))})"
+    return f"INSERT INTO {_into(target, dialect)} VALUES {', '.join([row] * rows)}{_conflict(target, dialect)}"
+
+
+def _dialect(connection: BaseDatabaseWrapper) -> str:
+    return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else connection.vendor
+
+
+def _quoted(name: str, dialect: str) -> str:
+    return f"`{name}`" if dialect in {"mysql", "mariadb"} else f'"{name}"'
+
+
+def _into(target: Target, dialect: str) -> str:
+    columns = ", ".join(_quoted(cast(str, field.column), dialect) for field in _fields(target))
+    return f"{_quoted(target.model._meta.db_table, dialect)} ({columns})"
+
+
+def _conflict(target: Target, dialect: str) -> str:
+    """Return the clause that turns an insert into an upsert."""
+    if not target.key:
+        return ""
+    names = [_quoted(cast(str, field.column), dialect) for field in _fields(target)]
+    columns = dict(zip(target.columns, names, strict=True))
+    table = _quoted(target.model._meta.db_table, dialect)
+    match dialect:
+        case "mysql":
+            start, incoming = " AS incoming ON DUPLICATE KEY UPDATE ", "incoming.{}"
+        case "mariadb":
+            start, incoming = " ON DUPLICATE KEY UPDATE ", "VALUES({})"
+        case _:
+            start = f" ON CONFLICT ({', '.join(columns[name] for name in target.key)}) DO UPDATE SET "
+            incoming = "EXCLUDED.{}"
+    changed, unless = [], ""
+    for name, change in target.changes:
+        stored, new = f"{table}.{columns[name]}", incoming.format(columns[name])
+        changed.append(f"{columns[name]} = {_changed(dialect, change, stored, new)}")
+        if change == "swap":
+            unless = f" WHERE {stored} = {new} - 1"
+    if target.unless_changed:
+        unless = f" WHERE {table}.{columns[target.unless_changed]} = %s"
+    return f"{start}{', '.join(changed)}{unless}"
+
+
+def _changed(dialect: str, change: Change, stored: str, new: str) -> str:
+    """Return the expression of a column's new value."""
+    scalar = dialect == "sqlite"  # whose MIN and MAX of two arguments are the others' LEAST and GREATEST
+    match change:
+        case "keep":
+            return stored
+        case "set" | "swap":
+            return new
+        case "add":
+            return f"{stored} + {new}"
+        case "least":
+            return f"{'MIN' if scalar else 'LEAST'}({stored}, {new})"
+        case "greatest":
+            return f"{'MAX' if scalar else 'GREATEST'}({stored}, {new})"
+
+
+@lru_cache(maxsize=128)
+def _fields(target: Target) -> tuple[models.Field[Any, Any], ...]:
+    return tuple(cast("models.Field[Any, Any]", target.model._meta.get_field(name)) for name in target.columns)
+
+
+@lru_cache(maxsize=128)
+def _types(target: Target) -> tuple[str, ...]:
+    return tuple(field.get_internal_type() for field in _fields(target))

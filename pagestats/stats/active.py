@@ -1,0 +1,94 @@
+"""Who is on the site now, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from django.db.models import Count, Model
+
+from pagestats import content
+from pagestats.content import Titled
+from pagestats.hits import PATH_LENGTH, instant, shorten
+from pagestats.models import ActiveSession
+from pagestats.stats.refusals import Refused, UnknownPage
+from pagestats.stats.titled import shown_titles
+
+
+class PathCount(NamedTuple):
+    """How many active visitors are on a path."""
+
+    path: str
+    count: int  # type: ignore[assignment]  # it hides tuple.count, which a pair has no use for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Active:
+    """Who is on the site, or on one page of it, at one moment."""
+
+    visitors: int
+    by_path: tuple[PathCount, ...]
+
+
+def active(
+    *,
+    at: datetime | None = None,
+    path: str | None = None,
+    limit: int | None = None,
+    public: bool = False,
+    titles: Callable[[Iterable[str]], Mapping[str, Titled]] | None = None,
+) -> Active:
+    """Read who is on the site now, in one statement that reads the active sessions alone.
+
+    Arguments:
+        at: the aware datetime at which visitors are active or not; None is now.
+        path: of the page that is asked for; None is the whole site.
+        limit: the longest that the list of paths may be; None is all. The number of visitors is of all.
+        public: True is for readers without the permission, since a path can be a secret: only paths that a content
+            source knows or PAGESTATS_CLIENT_PATHS matches are listed. The number of visitors is of all.
+        titles: for a door that keeps them, what tells the titles of those paths that may be shown.
+
+    Raises `UnknownPage` where the public asks for any other path, `Refused` for a path with a NUL character.
+    """
+    if limit is not None and limit < 0:
+        raise Refused(f"limit is {limit}, below zero. Use None for all.")
+    titles = titles or partial(shown_titles, public=public)
+    if path is not None and not _may_be_asked(path, titles if public else None):
+        raise UnknownPage(f"path is {path!r:.100}, which is no page that the public may know of.")
+    counts = _by_path(instant(at), path)
+    shown = titles(row.path for row in counts) if public else None
+    return Active(
+        visitors=sum(count for _, count in counts),
+        by_path=tuple([row for row in counts if shown is None or row.path in shown][:limit]),
+    )
+
+
+def active_visitors(path: str | None = None, *, at: datetime | None = None) -> int:
+    """Return how many visitors are on the site now, or on the page at one path."""
+    sessions = ActiveSession.objects.active(instant(at))
+    return (sessions if path is None else sessions.filter(current_path=shorten(path, PATH_LENGTH))).count()
+
+
+def active_on(thing: Model, *, at: datetime | None = None) -> int:
+    """Return how many visitors are on the page of one object now; 0 where no content source has its page."""
+    path = content.path_of(thing)
+    return 0 if path is None else active_visitors(path, at=at)
+
+
+def _may_be_asked(path: str, titles: Callable[[Iterable[str]], Mapping[str, Titled]] | None) -> bool:
+    if re.search("[\x00\ud800-\udfff]", path):
+        raise Refused(f"path is {path!r:.100}, not a path. Use a str without NUL and without lone surrogates.")
+    return titles is None or path in titles([path])
+
+
+def _by_path(at: datetime, path: str | None) -> list[PathCount]:
+    """Return the paths with the most visitors first, equal counts by path, byte by byte."""
+    sessions: Any = ActiveSession.objects.active(at)
+    if path is not None:
+        sessions = sessions.filter(current_path=shorten(path, PATH_LENGTH))
+    counts = sessions.values("current_path").annotate(count=Count("pk")).order_by("-count", "current_path")
+    return [PathCount(*row) for row in counts.values_list("current_path", "count")]

@@ -1,0 +1,168 @@
+"""The figures of the site's own objects: of the pages that their content sources say they are viewed at."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, Model, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+
+from pagestats import content, sql
+from pagestats.hits import PATH_LENGTH, instant, shorten
+from pagestats.models import PageTotal, PageView
+from pagestats.patterns import Undecided
+from pagestats.rollups import PAGE
+from pagestats.stats.ranges import MOST_DAYS
+from pagestats.stats.refusals import Refused
+from pagestats.stats.titled import address
+
+Rows = TypeVar("Rows", bound=QuerySet[Any])
+
+
+class NoPage(Refused):
+    """The figures of a model's objects can't be had as it was asked. The message says why, and what to do."""
+
+
+def with_views(queryset: Rows, *, days: int | None = None, name: str = "views", at: datetime | None = None) -> Rows:
+    """Give each row of a queryset the views of its page, exact at the instant of each reading, 0 without any.
+
+    It stays one statement, which finds what was counted of a page by the index of its path. It may be sorted, filtered
+    and added up by the figure.
+
+    Arguments:
+        queryset: of a model that a content source has.
+        days: of the last so many reporting days, today included; None is all time.
+        name: what the figure is called. The model must not have a field of this name.
+        at: the aware datetime of which the last day is; None is now, whenever the queryset is read.
+
+    Raises `NoPage`, a `ValueError`, where SQL can't tell the paths of the objects: now, or when the queryset is read if
+    it is made before the URL patterns are in use, as one that is a part of a view may be. The figure is None for a path
+    of more than 512 characters. `views_of` knows either.
+    """
+    return _with(queryset, "views", days=days, name=name, at=at)
+
+
+def with_visitors(
+    queryset: Rows, *, days: int | None = None, name: str = "visitors", at: datetime | None = None
+) -> Rows:
+    """Give each row of a queryset the visitors of its page, like `with_views`.
+
+    Where ids live one day they are daily visitors. None: it can't be told, since page views that would tell who came
+    back were pruned, of all time or within the range.
+    """
+    return _with(queryset, "visitors", days=days, name=name, at=at)
+
+
+def views_of(thing: Model, *, days: int | None = None, at: datetime | None = None) -> int:
+    """Return the views of the page of one object; 0 where its path can't be told of its values.
+
+    Arguments: as of `with_views`. Raises `NoPage` if no content source has objects of its model.
+    """
+    if not content.sources_of(type(thing)):
+        raise NoPage(
+            f"The views of a {thing._meta.label} can't be told: no content source has this model. Add one to"
+            " PAGESTATS_CONTENT."
+        )
+    _check(days, at)
+    path = content.path_of(thing)
+    return 0 if path is None else views_on(path, days=days, at=at)
+
+
+def views_on(path: str, *, days: int | None = None, at: datetime | None = None) -> int:
+    """Return the views of the page at a path, which need not be that of an object."""
+    _check(days, at)
+    return (
+        sql.page_figure(
+            shorten(path, PATH_LENGTH),
+            "views",
+            dimension=PAGE,
+            range=None if days is None else sql.Range(days, at),
+            using=router.db_for_read(PageTotal),
+        )
+        or 0
+    )
+
+
+class Popular(NamedTuple):
+    """A published object, and how often its page was viewed."""
+
+    object: Model
+    title: str
+    url: str
+    views: int
+
+
+def popular(*, days: int | None = 7, limit: int = 10, at: datetime | None = None) -> list[Popular]:
+    """Return the most viewed published objects of all content sources, most first; none without a view.
+
+    One query a content source, since each has a table of its own, and one for the zone of the days. Of two objects on
+    one page the first created is it. Arguments: as of `with_views`; raises `NoPage` as it does.
+    """
+    if limit < 0:
+        raise Refused(f"limit is {limit}, below zero. Use 0 for none.")
+    found: dict[str, Popular] = {}
+    for source in content.sources():
+        rows = with_views(source.things(), days=days, name=VIEWS, at=at)
+        named = rows.annotate(**{TITLE: F(source.title)}).order_by(F(VIEWS).desc(nulls_last=True), "pk")
+        here: dict[str, Popular] = {}
+        for thing in named[: 2 * limit]:  # with those that others are in front of
+            if not getattr(thing, VIEWS):
+                break
+            path = content.path_of(thing)
+            if path is not None and path not in here and path not in found and path not in content.FIXED:
+                row = Popular(thing, str(getattr(thing, TITLE)), address(path), getattr(thing, VIEWS))
+                here[path] = row
+        found |= here
+    return sorted(found.values(), key=lambda row: -row.views)[:limit]
+
+
+VIEWS, TITLE = "pagestats_views", "pagestats_title"
+
+
+def _with(
+    queryset: Rows,
+    figure: Literal["views", "visitors"],
+    *,
+    days: int | None,
+    name: str,
+    at: datetime | None,
+) -> Rows:
+    _check(days, at)
+    model = queryset.model
+    using, ours = queryset.db, router.db_for_read(PageView)
+    if using != ours:
+        raise NoPage(
+            f"The {figure} of {model._meta.label} can't be a column of its rows: they are in the database {using!r},"
+            f" and page views in {ours!r}. Use stats.views_of(), object by object."
+        )
+    try:
+        path = content.path_expression(model)
+    except Undecided as error:
+        raise _no_column(model, figure, error) from None
+    column = _Column(path, figure, dimension=PAGE, range=None if days is None else sql.Range(days, at))
+    return queryset.annotate(**{name: column})
+
+
+class _Column(sql.PageFigure):
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]
+        try:
+            return super().as_sql(compiler, connection, **context)
+        except Undecided as error:
+            raise _no_column(compiler.query.model, self.figure, error) from None
+
+
+def _no_column(model: Any, figure: str, error: Undecided) -> NoPage:
+    return NoPage(
+        f"The {figure} of {model._meta.label} can't be a column of its rows: {error}. Use stats.views_of(), object"
+        " by object."
+    )
+
+
+def _check(days: int | None, at: datetime | None) -> None:
+    if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
+        raise Refused(f"days is {days!r}. Use a number from 1 to {MOST_DAYS:,}, or None for all time.")
+    if at is not None:
+        instant(at)

@@ -1,0 +1,24 @@
+"""Which paths may be shown to whom, with their titles, and where their links lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils.encoding import escape_uri_path
+
+from pagestats import content
+from pagestats.admission import is_client_path
+from pagestats.content import Titled
+
+
+def shown_titles(paths: Iterable[str], *, public: bool) -> dict[str, Titled]:
+    """Return the titles of paths; for the public, only of those that a content source knows or a setting allows."""
+    titles = content.titles(paths)
+    if not public:
+        return titles
+    return {path: titled for path, titled in titles.items() if titled != Titled(path, "other") or is_client_path(path)}
+
+
+def address(path: str) -> str:
+    """Return a path as a link has it; "" for one that a browser would take for another host."""
+    return escape_uri_path(path) if path.startswith("/") and path[1:2] not in ("/", "\\") else ""

@@ -1,0 +1,118 @@
+"""The tags of a site's own templates: `{% load pagestats %}`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django import template
+from django.db import router, transaction
+from django.db.models import Model
+from django.urls import NoReverseMatch, reverse
+from django.utils.formats import number_format
+from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.translation import get_language
+
+from pagestats import content, stats
+from pagestats.conf import conf
+from pagestats.hits import instant
+from pagestats.keeping import keep, kept
+from pagestats.models import PageView
+
+logger = logging.getLogger("pagestats")
+
+register = template.Library()
+
+CACHE = 60
+"""Seconds for which a tag shows what it read, unless it says another time: 0 is none."""
+
+
+class Figure(int):
+    """A number that stands in a page as the site writes numbers there, and is one to whatever counts with it."""
+
+    def __html__(self) -> str:
+        return conditional_escape(number_format(int(self)))
+
+
+@register.simple_tag(takes_context=True)
+def pagestats_views(
+    context: template.Context, thing: Model | None = None, days: int | None = None, cache: int = CACHE
+) -> Any:
+    """Return the views of an object's page, or of the page that is shown, all time or of the last so many days."""
+    return _shown("views", lambda path: _views(thing, path, days), _page(context, thing), cache, days, empty="")
+
+
+@register.simple_tag(takes_context=True)
+def pagestats_active(context: template.Context, thing: Model | str | None = None, cache: int = 10) -> Any:
+    """Return how many are on the site now; on an object's page, or with "page" on the one that is shown."""
+    if thing is None:
+        return _shown("active", lambda _: stats.active_visitors(), lambda: "", cache, empty="")
+    page = _page(context, None if isinstance(thing, str) else thing)
+    return _shown("active on", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
+
+
+@register.simple_tag
+def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) -> Any:
+    """Return the most viewed published objects: each with `object`, `title`, `url` and `views`."""
+    return _shown("popular", lambda _: stats.popular(days=days, limit=limit), lambda: "", cache, days, limit, empty=[])
+
+
+@register.simple_tag
+def pagestats_tracker(*, every: int = 30, hash: bool = False) -> str:
+    """Return the tracker's script tag, the same for everybody who gets this page, now or out of a cache.
+
+    Arguments:
+        every: seconds between two heartbeats, about.
+        hash: True where the part of an address behind its # makes another page.
+    """
+    try:
+        urls = [reverse(f"pagestats_beacons:{name}") for name in ("script", "views", "beats")]
+    except NoReverseMatch:
+        logger.warning("There is no tracker without its URLs. Add path('hello/', include('pagestats.beacons')).")
+        return ""
+    rendered = round(instant(None).timestamp() * 1000)
+    options = {"session": conf.IDENTITY == "client", "hash": hash, **dict.fromkeys(conf.OPT_OUTS, True)}
+    return format_html(
+        '<script src="{}" defer data-views="{}" data-beats="{}" data-rendered="{}" data-every="{}"{}></script>',
+        *urls,
+        rendered,
+        every,
+        format_html_join("", ' data-{}="1"', [(name,) for name, is_on in options.items() if is_on]),
+    )
+
+
+def _views(thing: Model | None, path: str, days: int | None) -> int:
+    return stats.views_on(path, days=days) if thing is None else stats.views_of(thing, days=days)
+
+
+def _page(context: template.Context, thing: Model | None) -> Callable[[], str]:
+    """Return what tells the path of an object, or of the page that is shown, "" where there is none."""
+    if thing is not None:
+        return lambda: content.path_of(thing) or ""
+    return lambda: context["request"].path
+
+
+def _shown(
+    name: str, read: Callable[[str], Any], page: Callable[[], str], seconds: int, *arguments: Any, empty: Any
+) -> Any:
+    """Return what is cached, else what is read; `empty` when that fails. A page matters more than its statistics."""
+    try:
+        path = page()
+        key = _key(name, path, *arguments)
+        cached = kept([key]).get(key) if seconds else None
+        if cached is None:
+            with transaction.atomic(using=router.db_for_read(PageView)):  # so that an error leaves the page's own alone
+                cached = (read(path),)
+            if seconds:
+                keep({key: cached}, seconds=seconds)
+    except Exception:
+        logger.exception("The %s of a page could not be shown.", name)
+        return empty
+    return Figure(cached[0]) if isinstance(cached[0], int) else cached[0]
+
+
+def _key(*parts: Any) -> str:
+    digest = hashlib.blake2b(repr((*parts, get_language())).encode(errors="surrogatepass"), digest_size=16)
+    return f"pagestats.tag.{digest.hexdigest()}"

@@ -1,0 +1,97 @@
+"""The public stats page: `path("stats/", PublicStatsView.as_view())`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.views.generic import TemplateView
+
+from pagestats import identity
+from pagestats.conf import conf
+from pagestats.formats import span
+from pagestats.hits import instant
+from pagestats.live import active_response
+from pagestats.models import Calendar
+from pagestats.stats import address, shown_titles, snapshot
+
+FRESH = 10
+"""Seconds for which whatever cache stands before the site need not ask again. A browser asks each time, for a 304."""
+ACTIVE = "active"
+"""The query by which the page asks itself who is here now. The API tells more to who may read more."""
+
+
+class PublicStatsView(TemplateView):
+    """The page that shows anybody who is here now and what is read, while PAGESTATS_PUBLIC is on; else there is none.
+
+    It names no page but those that a content source knows or PAGESTATS_CLIENT_PATHS matches, whoever reads it.
+    """
+
+    http_method_names = ("get", "head", "options")
+    template_name = "pagestats/public.html"
+    base_template = "pagestats/public_base.html"
+    """What the page extends: it needs a block `content`, and may have `title`, `extra_head` and `extra_body`."""
+    most_pages = 100
+    """How many rows the lists have at most."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer, if the stats are public. Nobody is asked who they are, and so no answer depends on it."""
+        if not conf.PUBLIC:
+            raise Http404("The stats are not public. Set PAGESTATS_PUBLIC = True to show them.")
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Answer with the page, or with who is here now, as JSON, where its script asks for that."""
+        if ACTIVE in request.GET:
+            return active_response(request, public=True, limit=self.most_pages)
+        return super().get(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Return what the template shows."""
+        at = instant(None).replace(microsecond=0)
+        stats = snapshot(at=at, limit=self.most_pages, public=True)
+        titles = shown_titles((path for path, _ in stats.active_by_path), public=True)
+        most = max((page.views for page in stats.page_stats), default=0)
+        figures = {
+            "at": at,
+            "zone": Calendar.zone_of(Calendar.objects.all()),
+            "stats": stats,
+            "elsewhere": stats.active_visitors - sum(count for _, count in stats.active_by_path),
+            "viewing_now": [
+                {"path": path, "title": titles[path].title if path in titles else path, "count": count}
+                for path, count in stats.active_by_path
+            ],
+            "visitors_label": identity.visitors_label(),
+            "window": span(conf.DEDUP_WINDOW),
+            "lives_a_day": identity.lifetime() == "day",
+            "pages": [
+                {
+                    **page._asdict(),
+                    "url": page.href,
+                    "share": f"{100 * page.views / most:.2f}",  # an attribute of SVG, the same in every language
+                }
+                for page in stats.page_stats
+            ],
+            "active_url": f"{address(self.request.path)}?{ACTIVE}",
+        }
+        # One name, since a base template of the site's own may use any other.
+        return super().get_context_data(base_template=self.base_template, pagestats=figures, **kwargs)
+
+    def render_to_response(self, context: dict[str, Any], **response_kwargs: Any) -> HttpResponse:
+        """Return the page with an ETag, or 304 where the reader has it already."""
+        response = super().render_to_response(context, **response_kwargs)
+        assert isinstance(response, TemplateResponse)
+        response.render()
+        etag = f'W/"{hashlib.blake2b(response.content, digest_size=16).hexdigest()}"'
+        response.headers["ETag"] = etag
+        session = getattr(self.request, "session", None)
+        # A base template of the site's own may greet its reader, or hold a form.
+        if "CSRF_COOKIE" in self.request.META or getattr(session, "accessed", False):
+            patch_cache_control(response, private=True, max_age=0)
+        else:
+            patch_cache_control(response, public=True, max_age=0, s_maxage=FRESH)
+        answer = get_conditional_response(self.request, etag=etag, response=response)
+        return response if answer is None else answer

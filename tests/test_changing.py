@@ -1,0 +1,329 @@
+"""Whatever is taken off, moved or counted anew: the rollups are those of the page views that are there then."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.db import connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagestats import sql
+from pagestats.hits import InvalidHit
+from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
+from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.retention import erase, forget, prune
+from pagestats.rollups import (
+    Done,
+    Extent,
+    SealedDay,
+    backfill,
+    backfill_status,
+    changing,
+    merge_paths,
+    rebuild,
+    to_merge,
+    to_rebuild,
+)
+from pagestats.stats import snapshot
+from tests.factories import T0, a_hit, raw_views
+from tests.oracle import expected_rollups, rolled_back, stored_rollups
+
+ZONE = "Europe/Amsterdam"
+DAY = timedelta(days=1)
+TABLES = (PageView, ActiveSession, Visitor, PageTotal, Rollup, Return, Calendar, Seal, Run)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_writer_is_on_its_way(monkeypatch):
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+
+
+def everything():
+    """Return all rows of all tables."""
+    return {model.__name__: sorted(map(repr, model.objects.values_list())) for model in TABLES}
+
+
+def assert_exact(zone=ZONE):
+    assert stored_rollups() == expected_rollups(PageView.objects.rolled_up(), zone)
+    answer = snapshot()
+    views = list(PageView.objects.all())
+    assert (answer.total_page_views, answer.unique_visitors) == (len(views), len({view.session_id for view in views}))
+
+
+def fold(rows):
+    views = raw_views(rows)
+    list(backfill())
+    return views
+
+
+# Merging paths
+
+
+def test_views_move_with_their_figures():
+    fold([("/old", "s", T0), ("/old", "t", T0 + DAY), ("/new", "s", T0 + 2 * DAY), ("/other", "s", T0 + DAY)])
+    raw_views([("/old", "pending", T0)])
+    record_heartbeat(a_hit(path="/old"))
+    assert list(merge_paths("/old", "/new")) == [Done(3, 3)]
+    assert sorted(PageView.objects.values_list("path", flat=True)) == ["/new"] * 4 + ["/other"]
+    assert ActiveSession.objects.get().current_path == "/new"
+    assert_exact()
+    assert not PageTotal.objects.filter(path="/old").exists()
+
+
+def test_a_visitor_of_both_pages_is_one_and_both_views_stay():
+    fold([("/old", "s", T0), ("/new", "s", T0 + timedelta(minutes=1))])
+    list(merge_paths("/old", "/new"))
+    assert PageTotal.objects.values_list("path", "views", "visitors").get() == ("/new", 2, 1)
+    assert_exact()
+
+
+def test_a_merge_goes_on_where_it_was_stopped():
+    fold((f"/{number % 2}", f"s{number}", T0 + number * DAY) for number in range(9))
+    chunks = merge_paths("/0", "/1", batch_size=2)
+    assert next(chunks) == Done(2, 5)
+    chunks.close()
+    assert_exact()
+    assert list(merge_paths("/0", "/1", batch_size=2)) == [Done(2, 3), Done(3, 3)]
+    assert_exact()
+    assert list(merge_paths("/0", "/1")) == []
+
+
+def test_a_chunk_without_counted_views_leaves_the_totals_to_those_who_hold_their_rows():
+    """Whoever adds to a total at that moment moves its instants, too: they are not to be set to what was seen before.
+
+    So a chunk has nothing to set that adds nothing: of pending views, or of a session that was erased meanwhile.
+    """
+    fold([("/old", "s", T0 + DAY)])
+    raw_views([("/old", "pending", T0)])
+    somebody_is_moving_it_to = {"first_viewed": T0 - DAY, "last_viewed": T0 + 2 * DAY}
+    PageTotal.objects.update(**somebody_is_moving_it_to)
+    chunks = merge_paths("/old", "/new", batch_size=1)
+    assert next(chunks) == Done(1, 2)
+    assert PageTotal.objects.values(*somebody_is_moving_it_to).get(path="/old") == somebody_is_moving_it_to
+    list(chunks)
+    assert not PageTotal.objects.filter(path="/old").exists()
+
+
+def test_a_page_that_is_viewed_again_after_it_was_merged_begins_anew():
+    fold([("/old", "s", T0), ("/new", "s", T0)])
+    list(merge_paths("/old", "/new"))
+    record_page_view(a_hit(path="/old", at=T0 + DAY))
+    assert PageTotal.objects.get(path="/old").first_viewed == T0 + DAY
+    assert_exact()
+
+
+def test_long_paths_are_those_that_are_stored():
+    record_page_view(a_hit(path="/" + "x" * 600))
+    assert list(merge_paths("/" + "x" * 600, "/short")) == [Done(1, 1)]
+
+
+def test_what_can_not_be_merged_is_refused():
+    with pytest.raises(ValueError, match="source and target are both '/a'"):
+        merge_paths("/a", "/a")
+    with pytest.raises(InvalidHit, match="NUL"):
+        merge_paths("/a", "/\0")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        merge_paths("/a", "/b", batch_size=0)
+
+
+@pytest.mark.parametrize("paths", [("/sealed", "/a"), ("/a", "/sealed")])
+def test_pages_with_sealed_days_are_not_merged_others_are(paths):
+    fold([("/sealed", "s", T0), ("/a", "s", T0 + 3 * DAY), ("/b", "s", T0 + 3 * DAY)])
+    list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
+    with pytest.raises(SealedDay, match="'/sealed' has page views before 2026-03-16"):
+        merge_paths(*paths)
+    with pytest.raises(SealedDay):
+        to_merge(*paths)
+    list(merge_paths("/a", "/b"))
+    assert PageTotal.objects.values_list("path", "views", "visitors").get(path="/b") == ("/b", 2, 1)
+    # The session came back to the site, not to the page.
+    assert list(Return.objects.filter(visitors__gt=0).values_list("dimension", flat=True)) == ["site"]
+
+
+def test_a_dry_merge_says_what_it_would_move_and_writes_nothing():
+    fold([("/old", "s", T0), ("/old", "s", T0 + DAY), ("/old", "t", T0), ("/new", "s", T0)])
+    before = everything()
+    assert to_merge("/old", "/new") == Extent(page_views=3, sessions=2, days=2)
+    assert everything() == before
+
+
+# Rebuilding
+
+
+def test_a_rebuild_reckons_all_days_in_the_new_zone(settings):
+    fold([("/a", "s", T0), ("/a", "s", datetime(2026, 3, 14, 23, 30, tzinfo=UTC)), ("/b", "t", T0 + DAY)])
+    settings.TIME_ZONE = "Asia/Kathmandu"
+    record_page_view(a_hit(session_id="u", at=datetime(2026, 3, 14, 18, 20, tzinfo=UTC)))
+    assert_exact(ZONE)  # what is stored goes on in the stored zone
+    progress = list(rebuild(batch_size=2))
+    assert progress[-1] == Done(8, 8)
+    assert Calendar.objects.values_list("zone", "next_zone").get() == ("Asia/Kathmandu", "")
+    assert not PageView.objects.pending().exists()
+    assert_exact("Asia/Kathmandu")
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_rebuild_that_was_stopped_anywhere_goes_on_and_figures_are_exact_meanwhile(step):
+    rows = [(f"/{number % 2}", f"s{number % 3}", T0 + number * DAY) for number in range(6)]
+    fold(rows)
+    chunks = rebuild(zone="UTC", batch_size=1)
+    for _ in range(step):
+        next(chunks)
+        assert_exact(Calendar.objects.get().zone)
+    chunks.close()
+    record_page_view(a_hit(session_id="live", at=T0 + 9 * DAY))
+    list(backfill())
+    assert_exact(Calendar.objects.get().zone)
+    list(rebuild(zone="UTC"))
+    assert Calendar.objects.values_list("zone", "next_zone").get() == ("UTC", "")
+    assert PageView.objects.rolled_up().count() == 7
+    assert_exact("UTC")
+
+
+def test_while_a_rebuild_is_under_way_views_stay_pending_and_nothing_is_folded():
+    fold([("/a", "s", T0)])
+    rebuild(zone="UTC")
+    record_page_view(a_hit(path="/b"))
+    raw_views([("/c", "t", T0)])
+    assert list(backfill()) == []
+    assert sorted(PageView.objects.pending().values_list("path", flat=True)) == ["/b", "/c"]
+    assert not Run.objects.filter(status=Run.Status.RUNNING).exists()
+    assert_exact()
+
+
+def test_a_rebuild_that_was_killed_is_told_by_the_status_of_the_backfill():
+    raw_views([("/a", "s", T0)])
+    chunks = rebuild()
+    chunks.close()
+    assert "run backfill_aggregates --rebuild, and it goes on" in backfill_status().describe(T0)
+    list(rebuild())
+    assert "--rebuild" not in backfill_status().describe(T0)
+
+
+def test_a_rebuild_leaves_no_drift():
+    fold([("/a", "s", T0), ("/b", "s", T0)])
+    PageView.objects.filter(path="/b").delete()
+    Rollup.objects.filter(value="/a").update(views=7)
+    Visitor.objects.create(session_id="ghost", first_seen=T0, last_day=T0.date())
+    list(rebuild())
+    assert_exact()
+    assert snapshot().page_stats[0].views == 1
+
+
+def test_sealed_days_are_not_rebuilt():
+    fold([("/a", "s", T0), ("/a", "s", T0 + 3 * DAY)])
+    list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
+    before = everything()
+    for refused in (rebuild, to_rebuild):
+        with pytest.raises(SealedDay, match="Page views before 2026-03-16 were pruned"):
+            refused()
+    assert everything() == before
+
+
+@pytest.mark.parametrize("zone", ["Atlantis/Capital", "../etc", ""])
+def test_what_is_no_zone_is_refused(zone):
+    with pytest.raises(ValueError, match=f"zone is {zone!r}, not the name of a time zone"):
+        rebuild(zone=zone)
+    assert not Calendar.objects.exists()
+
+
+def test_a_site_without_page_views_is_rebuilt_too():
+    assert list(rebuild(zone="UTC")) == []
+    record_page_view(a_hit())
+    assert_exact("UTC")
+
+
+def test_a_dry_rebuild_says_what_it_would_count_and_writes_nothing():
+    fold([("/a", "s", T0), ("/a", "s", T0 + DAY)])
+    before = everything()
+    assert to_rebuild() == Extent(page_views=2, sessions=1, days=2)
+    assert everything() == before
+
+
+# A writer looks at its session without a lock, and writes if nobody changed anything of it in between
+
+CHANGES = {
+    "erase": lambda: erase("s"),
+    "forget": lambda: forget("s"),
+    "merge": lambda: list(merge_paths("/a", "/b")),
+    "rebuild": lambda: list(rebuild(zone="Asia/Kathmandu")),
+    "half a rebuild": lambda: next(rebuild(zone="Asia/Kathmandu")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_writer_that_looked_before_a_change_looks_again(monkeypatch, change):
+    fold([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0)])
+    look = sql.look
+
+    def look_before_the_change(viewed, *, using):
+        around = look(viewed, using=using)
+        monkeypatch.setattr(sql, "look", look)
+        change()
+        return around if sql.can_swap(using) else look(viewed, using=using)
+
+    monkeypatch.setattr(sql, "look", look_before_the_change)
+    assert record_page_view(a_hit(at=T0 + 2 * DAY))
+    assert_exact(Calendar.objects.get().zone)
+
+
+def test_a_writer_that_looked_before_a_pruning_looks_again(monkeypatch):
+    fold([("/a", "s", T0)])
+    look = sql.look
+
+    def look_before_the_pruning(viewed, *, using):
+        around = look(viewed, using=using)
+        monkeypatch.setattr(sql, "look", look)
+        list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
+        return around if sql.can_swap(using) else look(viewed, using=using)
+
+    monkeypatch.setattr(sql, "look", look_before_the_pruning)
+    with pytest.raises(SealedDay):
+        record_page_view(a_hit(at=T0 + timedelta(hours=3)))
+    assert not PageView.objects.exists()
+    assert PageTotal.objects.get().views == 1
+
+
+# Any mix of them
+
+a_view = st.tuples(
+    st.sampled_from(["/a", "/b", "/c"]),
+    st.sampled_from(["s", "t", "u"]),
+    st.integers(0, 40).map(lambda hours: T0 + timedelta(hours=5 * hours)),
+)
+steps = st.one_of(
+    st.tuples(st.just("view"), a_view),
+    st.tuples(st.just("raw"), st.lists(a_view, min_size=1, max_size=5)),
+    st.tuples(st.just("fold"), st.none()),
+    st.tuples(st.just("erase"), st.sampled_from(["s", "t", "u"])),
+    st.tuples(st.just("merge"), st.permutations(["/a", "/b", "/c"])),
+    st.tuples(st.just("rebuild"), st.sampled_from(["UTC", ZONE, "Asia/Kathmandu", "America/St_Johns"])),
+)
+
+
+@settings(max_examples=20 if connection.vendor == "sqlite" else 6)
+@given(mix=st.lists(steps, min_size=3, max_size=12))
+def test_any_mix_of_changes_leaves_the_rollups_of_the_rows(mix):
+    with rolled_back():
+        zone = ZONE
+        for verb, what in mix:
+            match verb:
+                case "view":
+                    record_page_view(a_hit(path=what[0], session_id=what[1], at=what[2]))
+                case "raw":
+                    raw_views(what)
+                case "fold":
+                    list(backfill(batch_size=2))
+                case "erase":
+                    views = PageView.objects.filter(session_id=what).count()
+                    assert erase(what) == views
+                    assert not PageView.objects.filter(session_id=what).exists()
+                case "merge":
+                    list(merge_paths(what[0], what[1], batch_size=2))
+                    assert not PageView.objects.filter(path=what[0]).exists()
+                case "rebuild":
+                    list(rebuild(zone=what, batch_size=2))
+                    zone = what
+            assert_exact(zone)

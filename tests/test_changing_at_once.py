@@ -1,0 +1,222 @@
+"""Changes of page views beside writers, and killed at any instant: in the end every figure is that of the rows."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from pagestats import retention, rollups
+from pagestats.hits import Hit
+from pagestats.models import Calendar, PageView, Visitor
+from pagestats.recording import record_page_view, record_page_views
+from pagestats.recount import start_of
+from pagestats.rollups import SealedDay, backfill, changing
+from pagestats.stats import snapshot
+from tests.factories import T0, raw_views
+from tests.oracle import expected_rollups, stored_rollups
+from tests.workers import Signals, Team
+
+ROOT = Path(__file__).resolve().parents[1]
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+SESSIONS = [f"s{number}" for number in range(6)]
+PATHS = ["/a", "/b", "/c"]
+SECONDS = 2
+LONGEST_SECONDS = 60
+AT = datetime(2026, 4, 1, 12, tzinfo=UTC)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def work(share: tuple[str, int], signals: Signals) -> Counter[str]:
+    """Do one kind of thing until the time is over and it met something; return how often, and how many page views.
+
+    Somebody else may have taken all that it looked for, and on SQLite one turn may wait for as long as the time is.
+    """
+    kind, seed = share
+    chance = random.Random(seed)
+    changing.LONGEST_WRITE = timedelta(seconds=0.5)
+    met: Counter[str] = Counter()
+    began = time.monotonic()
+    day = 0
+    while time.monotonic() < began + (SECONDS if met["views"] or met["chunks"] else LONGEST_SECONDS):
+        met[kind] += 1
+        match kind:
+            case "write":
+                at = T0 + chance.randrange(10 * 24 * 60) * MINUTE
+                hits = [
+                    Hit(path=chance.choice(PATHS), session_id=chance.choice(SESSIONS), at=at)
+                    for _ in range(chance.choice([1, 1, 4]))
+                ]
+                try:
+                    met["views"] += (
+                        record_page_views(hits) if len(hits) > 1 else int(record_page_view(hits[0]) is not None)
+                    )
+                except SealedDay:
+                    met["sealed"] += 1
+            case "erase":
+                met["views"] += retention.erase(chance.choice(SESSIONS))
+                time.sleep(0.02)
+            case "forget":
+                met["views"] += retention.forget(chance.choice(SESSIONS))
+                time.sleep(0.02)
+            case "merge":
+                source, target = chance.sample(PATHS, 2)
+                for done in rollups.merge_paths(source, target, batch_size=3):
+                    met["chunks"] += 1
+                    met["views"] = met["views"] + done.processed
+            case "rebuild":
+                for _ in rollups.rebuild(zone=chance.choice(["UTC", "Asia/Kathmandu"]), batch_size=20):
+                    met["chunks"] += 1
+            case "prune":
+                day = min(day + 1, 8)
+                for _ in retention.prune((T0 + day * DAY).date(), at=AT, batch_size=5):
+                    met["chunks"] += 1
+                time.sleep(0.2)
+            case "verify":
+                assert list(rollups.verify()) == []
+                met["views"] += 1
+    return met
+
+
+def assert_exact() -> None:
+    list(backfill())
+    zone = Calendar.objects.get().zone
+    assert Calendar.objects.get().next_zone == ""
+    views = list(PageView.objects.all())
+    assert stored_rollups() == expected_rollups(views, zone)
+    answer = snapshot()
+    assert (answer.total_page_views, answer.unique_visitors) == (len(views), len({view.session_id for view in views}))
+
+
+@pytest.fixture
+def before() -> None:
+    chance = random.Random(1)
+    rows = 250
+    raw_views(
+        (chance.choice(PATHS), chance.choice(SESSIONS), T0 + chance.randrange(10 * 24 * 60) * MINUTE)
+        for _ in range(rows)
+    )
+    list(backfill())
+
+
+def tell(met: list[Counter[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("\n" + "; ".join(", ".join(f"{name} {count:,}" for name, count in one.items()) for one in met))
+
+
+@pytest.mark.usefixtures("before")
+def test_erasures_merges_and_rebuilds_beside_writers_end_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ["write", "write", "erase", "forget", "merge", "rebuild", "verify"]
+    with Team(len(kinds)) as team:
+        met = team.run(work, [(kind, seed) for seed, kind in enumerate(kinds)])
+    tell(met, capsys)
+    assert_exact()
+    for kind, of_kind in zip(kinds, met, strict=True):
+        assert of_kind["chunks" if kind == "rebuild" else "views"] > 0, (kind, of_kind)
+    # Each change locks its session, and so do those that write: they met.
+    assert Visitor.objects.filter(version__gt=1).exists()
+
+
+@pytest.mark.usefixtures("before")
+def test_prunings_beside_writers_lose_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    views = PageView.objects.count()
+    kinds = ["write", "write", "write", "prune", "prune", "verify"]
+    with Team(len(kinds)) as team:
+        met = team.run(work, [(kind, seed) for seed, kind in enumerate(kinds)])
+    tell(met, capsys)
+    stored = sum(one["views"] for one in met if one["write"])
+    calendar = Calendar.objects.get()
+    for _ in retention.prune(calendar.sealed_before, at=AT):
+        pass  # what a writer that knew of no seal had still on its way
+    assert calendar.sealed_before is not None
+    assert not PageView.objects.filter(timestamp__lt=start_of(calendar.sealed_before, ZoneInfo(calendar.zone))).exists()
+    assert snapshot().total_page_views == views + stored
+    assert snapshot().unique_visitors == len(SESSIONS)
+    assert_site_days_add_up()
+    assert stored > 0
+    with pytest.raises(SealedDay, match="were pruned"):
+        record_page_view(Hit(path="/a", session_id="s0", at=T0 - DAY))
+    assert sum(one["chunks"] for one in met) > 0
+
+
+def assert_site_days_add_up() -> None:
+    """Check that the site has each visitor once: new ones and returns are all visitor-days."""
+    stored = stored_rollups()
+    of_days = sum(row[1] for key, row in stored.rollups.items() if key[0] == "site")
+    new = sum(row[2] for key, row in stored.rollups.items() if key[0] == "site")
+    returns = sum(count for key, count in stored.returns.items() if key[0] == "site")
+    assert (new, of_days) == (len(SESSIONS), new + returns)
+    assert all(count >= 0 for count in stored.returns.values())
+
+
+# Killed
+
+KILLED = """
+import sys
+from datetime import date, timedelta
+from tests.workers import set_up
+
+set_up(sys.argv[1])
+from pagestats import retention, rollups
+from pagestats.rollups import changing
+from tests.test_changing_at_once import AT
+
+changing.LONGEST_WRITE = timedelta(0)
+work = {
+    "prune": lambda: retention.prune(date(2026, 3, 22), at=AT, batch_size=5),
+    "rebuild": lambda: rollups.rebuild(zone="UTC", batch_size=5),
+}
+for done in work[sys.argv[2]]():
+    print(done.processed, flush=True)
+"""
+
+
+def killed_again_and_again(verb: str, chance: random.Random, kills: int) -> int:
+    """Run a verb in a process of its own and kill it, again and again, then let it come to its end."""
+    command = [sys.executable, "-c", KILLED, connection.settings_dict["NAME"], verb]
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = 0
+    for number in range(kills + 1):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        if number < kills:
+            for _ in range(chance.randint(2, 12)):
+                process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.01))
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait(60) == -signal.SIGKILL
+        process.stdout.read()
+        process.stdout.close()
+        code = process.wait(60)
+    assert code == 0
+    return killed
+
+
+@pytest.mark.usefixtures("before")
+def test_a_rebuild_that_is_killed_and_run_again_ends_exact() -> None:
+    assert killed_again_and_again("rebuild", random.Random(2), kills=2) == 2
+    assert Calendar.objects.get().zone == "UTC" != settings.TIME_ZONE
+    assert_exact()
+
+
+@pytest.mark.usefixtures("before")
+def test_a_pruning_that_is_killed_and_run_again_ends_as_if_it_was_not() -> None:
+    views = list(PageView.objects.all())
+    figures = stored_rollups()
+    assert killed_again_and_again("prune", random.Random(3), kills=2) == 2
+    assert stored_rollups() == figures == expected_rollups(views, settings.TIME_ZONE)
+    kept = {view.pk for view in views if view.timestamp >= datetime(2026, 3, 21, 23, tzinfo=UTC)}
+    assert set(PageView.objects.values_list("pk", flat=True)) == kept
+    sealed = {view.session_id for view in views if view.pk not in kept}
+    assert set(Visitor.objects.filter(last_sealed_day__isnull=False).values_list("session_id", flat=True)) == sealed

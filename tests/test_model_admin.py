@@ -1,0 +1,199 @@
+"""The views of a site's own objects in its own admin."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.http import HttpResponse
+from django.urls import path, re_path
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from example_project.blog.models import Post
+from pagestats import stats
+from pagestats.model_admin import ViewsAdminMixin
+from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.retention import prune
+from pagestats.rollups import backfill
+from pagestats.testing import add_views
+from tests.factories import a_hit, raw_views
+
+site = admin.AdminSite(name="own")
+
+
+class PostAdmin(ViewsAdminMixin, admin.ModelAdmin):
+    list_display = ("page_views", "title")
+    search_fields = ("title",)
+    date_hierarchy = "created"
+    views_days = 7
+
+
+site.register(Post, PostAdmin)
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("own/", site.urls),
+    re_path(r"^(?P<slug>\w+)$", HttpResponse, name="regular"),
+]
+SOURCES = {"posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}}
+CREATED = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def own_admin(db, settings):
+    settings.ROOT_URLCONF = __name__
+    settings.PAGESTATS_CONTENT = SOURCES
+    if not connection.features.has_zoneinfo_database:  # date_hierarchy would fail in any other zone
+        settings.TIME_ZONE = "UTC"
+    for number, slug in enumerate(("first", "second", "third")):
+        Post.objects.create(
+            title=slug.title(), slug=slug, published=True, created=CREATED + number * timedelta(days=40)
+        )
+    now = timezone.now()
+    record_page_views(a_hit(path="/second", session_id=f"s{n}", at=now) for n in range(1_234))
+    raw_views([("/third", "s0", now)])
+    record_page_views(a_hit(path="/third", session_id=f"s{n}", at=now - timedelta(days=10)) for n in range(5))
+
+
+def column(response, name="page_views"):
+    cells = re.findall(rf'class="field-{name}[^"]*">(?:<a[^>]*>)?([^<]*)<', response.content.decode())
+    return cells
+
+
+def test_the_column_is_sorted_by_the_statement_that_lists_the_rows(admin_client, settings, django_capture_queries):
+    settings.USE_THOUSAND_SEPARATOR = True
+    made = []
+    statements = django_capture_queries(lambda: made.append(admin_client.get("/own/blog/post/?o=-1")))
+    assert column(made[0]) == ["1,234", "1", "0"]
+    assert len([sql for sql in statements if "pagestats_rollup" in sql]) == 1
+    assert column(admin_client.get("/own/blog/post/?o=1")) == ["0", "1", "1,234"]
+    assert column(admin_client.get("/admin/blog/post/?o=-5")) == ["1,234", "6", "0"]
+
+
+def test_it_can_be_searched_and_filtered_by_date(admin_client):
+    assert column(admin_client.get("/own/blog/post/?q=third")) == ["1"]
+    assert column(admin_client.get("/own/blog/post/?created__year=2026&created__month=1")) == ["0"]
+
+
+def test_nobody_sees_it_without_the_permission(client):
+    editor = User.objects.create_user("editor", is_staff=True)
+    editor.user_permissions.set(Permission.objects.filter(content_type__app_label="blog"))
+    client.force_login(editor)
+    pk = Post.objects.get(slug="second").pk
+    assert column(client.get("/own/blog/post/")) == []
+    assert column(client.get("/own/blog/post/"), "title") != []
+    assert b"pagestats-panel" not in client.get(f"/own/blog/post/{pk}/change/").content
+    editor.user_permissions.add(Permission.objects.get(codename="view_stats"))
+    assert column(client.get("/own/blog/post/?o=-1")) == ["1,234", "1", "0"]
+    assert b"pagestats-panel" in client.get(f"/own/blog/post/{pk}/change/").content
+
+
+def panel(client, slug, where="own"):
+    pk = Post.objects.get(slug=slug).pk
+    page = client.get(f"/{where}/blog/post/{pk}/change/").content.decode()
+    assert page.count("pagestats-panel") == 1
+    panel = page[page.index('<div class="pagestats-panel">') :]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", panel[: panel.index("</div>\n", panel.rindex("<p>"))]))
+
+
+@pytest.mark.parametrize("where", ["own", "admin"])
+def test_the_panel_shows_views_and_visitors_of_thirty_days(admin_client, where):
+    shown = panel(admin_client, "third", where)
+    assert "Reading now 0 Views, 30 days 6 Daily visitors, 30 days 5 Views, all time 6" in shown
+    assert "/third" in shown
+
+
+def test_the_panel_shows_who_is_reading_and_numbers_of_the_language(admin_client, settings):
+    record_heartbeat(a_hit(path="/second", at=timezone.now()))
+    assert "Reading now 1 Views, 30 days 1,234" in panel(admin_client, "second")
+    settings.LANGUAGE_CODE = "de"
+    shown = panel(admin_client, "second")
+    assert "Reading now 1 Views, 30 days 1.234" in shown
+    assert "at most 1.234" in shown
+
+
+def test_the_panel_draws_each_day_and_names_the_zone(admin_client):
+    pk, today = Post.objects.get(slug="third").pk, stats.reporting_day()
+    page = admin_client.get(f"/own/blog/post/{pk}/change/").content.decode()
+    bars = re.findall(r'<title>([^<]*)</title>.*?<rect(?: class="pagestats-today")? x="[\d.]+" y="([\d.]+)"', page)
+    assert len(bars) == 30
+    assert bars[-1] == (f"{date_format(today)}: 1 view", "32.0")
+    assert bars[-11] == (f"{date_format(today - timedelta(days=10))}: 5 views", "0.0")
+    assert bars[0][1] == "40.0"
+    first = date_format(today - timedelta(days=29))
+    zone = timezone.get_default_timezone_name()
+    assert f"Views a day, {first} to {date_format(today)} ({zone}), at most 5." in page
+
+
+REGULAR = {**SOURCES["posts"], "url_name": "regular", "arguments": {"slug": "slug"}}
+del REGULAR["slug"]
+
+
+@pytest.mark.parametrize("sources", [{}, {"posts": REGULAR}], ids=["no source", "no column"])
+def test_a_model_whose_views_can_be_no_column_is_told_by_a_check_and_can_still_be_edited(
+    admin_client, settings, sources
+):
+    assert PostAdmin(Post, site).check() == []
+    settings.PAGESTATS_CONTENT = sources
+    [warning] = PostAdmin(Post, site).check()
+    assert warning.id == "pagestats.W006"
+    assert warning.msg.startswith("The views of blog.Post can't be a column of its rows: ")
+    assert column(admin_client.get("/own/blog/post/?o=1")) == ["-", "-", "-"]
+    pk = Post.objects.get(slug="second").pk
+    page = admin_client.get(f"/own/blog/post/{pk}/change/")
+    assert page.status_code == 200
+    assert ("1,234" in page.content.decode()) is bool(sources)
+
+
+@pytest.mark.parametrize("sources", ["posts", {"posts": {**SOURCES["posts"], "model": "blog.Nothing"}}])
+def test_its_check_leaves_what_is_wrong_with_the_setting_to_the_check_of_that(settings, sources):
+    settings.PAGESTATS_CONTENT = sources
+    assert PostAdmin(Post, site).check() == []
+
+
+def test_rows_are_deleted_by_the_action_of_the_list(admin_client):
+    chosen = {"action": "delete_selected", "_selected_action": [Post.objects.get(slug="first").pk], "post": "yes"}
+    assert admin_client.post("/own/blog/post/", chosen).status_code == 302
+    assert {post.slug for post in Post.objects.all()} == {"second", "third"}
+
+
+def test_an_object_that_is_saved_stays_as_it_was_entered(admin_client):
+    post = Post.objects.get(slug="third")
+    form = {"title": "New", "slug": "third", "body": "", "created_0": "2026-01-01", "created_1": "12:00:00"}
+    assert admin_client.post(f"/own/blog/post/{post.pk}/change/", form).status_code == 302
+    post.refresh_from_db()
+    assert post.title == "New"
+    assert admin_client.get("/own/blog/post/add/").status_code == 200
+
+
+def test_a_path_in_the_panel_is_escaped(admin_client):
+    Post.objects.create(title="Bad", slug="<script>alert(1)</script>", published=True)
+    pk = Post.objects.get(title="Bad").pk
+    page = admin_client.get(f"/own/blog/post/{pk}/change/").content.decode()
+    assert "<script>alert" not in page
+    assert 'href="/%3Cscript%3Ealert(1)%3C/script%3E"' in page
+
+
+def test_the_panel_leads_to_all_figures_of_the_page_where_the_admin_site_has_them(admin_client):
+    pk = Post.objects.get(slug="third").pk
+    link = "/pagestats/stats/page/?path=%2Fthird"
+    assert f'href="/admin{link}"' in admin_client.get(f"/admin/blog/post/{pk}/change/").content.decode()
+    assert link not in admin_client.get(f"/own/blog/post/{pk}/change/").content.decode()
+
+
+def test_an_object_without_a_page_says_so(admin_client):
+    post = Post.objects.create(title="Draft", slug="", published=False)
+    page = admin_client.get(f"/own/blog/post/{post.pk}/change/").content.decode()
+    assert "This has no page of its own yet." in page
+
+
+def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):
+    today = timezone.localdate()
+    add_views("/first", 2, days=5, visitors=2)
+    list(backfill())
+    list(prune(today - timedelta(days=2)))
+    page = panel(admin_client, "first")
+    assert "Views, all time 10" in page
+    assert "pruned" in page

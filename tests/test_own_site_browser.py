@@ -1,0 +1,152 @@
+"""The figures inside a site's own pages and its own admin, seen with a real Chromium."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import django
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.test_browser import (
+    LONG_PATH,
+    PATIENCE,
+    ROOT,
+    WIDTHS,
+    MakeVisitor,
+    Site,
+    browser,  # noqa: F401
+    environment,
+    gunicorn,
+    read,
+    site,  # noqa: F401
+    table,
+    visitor,  # noqa: F401
+    written_database,  # noqa: F401
+)
+
+expect.set_options(timeout=PATIENCE * 1_000)
+
+LONGER_THAN_A_PAUSE = "00:16"
+FILL = f"""
+import django
+django.setup()
+from datetime import timedelta
+from django.utils import timezone
+from example_project.blog.models import Post
+from pagestats.hits import Hit
+from pagestats.recording import record_heartbeat, record_page_views
+Post.objects.create(title="Nowhere", slug="", published=False)
+now = timezone.now()
+for path, views in (("/first", 1234), ("/about", 12), ({LONG_PATH!r}, 3)):
+    record_page_views(Hit(path=path, session_id=f"s{{n}}", at=now - timedelta(days=n % 30)) for n in range(views))
+for path, session_id in (("/first", "a"), ("/first", "b"), ({LONG_PATH!r}, "c"), ("/no/page", "d")):
+    record_heartbeat(Hit(path=path, session_id=session_id, at=now + timedelta(minutes=9)))
+"""
+
+
+def standalone(socket_number: int, folder: Path) -> list[str]:
+    command = gunicorn(socket_number, folder)
+    command[command.index("example_project.wsgi")] = "tests.standalone_site"
+    return command
+
+
+alone = pytest.mark.parametrize("site", [standalone], ids=[""], indirect=True)
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:  # noqa: F811
+    """The site with views of a month, and somebody on it."""
+    database = site.log.with_name("example.sqlite3")
+    command = [sys.executable, "-c", FILL]
+    subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    return site
+
+
+def log_in(page: Page) -> None:
+    page.goto("/admin/login/?next=/admin/")
+    page.get_by_label("Username").fill("editor")
+    page.get_by_label("Password").fill("editor")
+    page.get_by_role("button", name="Log in").click()
+
+
+# The frame around is Django's, whose links are told apart by colour alone before 6.0.
+OURS = None if django.VERSION >= (6, 0) else ".pagestats-panel"
+
+
+def look_at(page: Page, address: str, *, context: str | None = None) -> None:
+    """Look at a page in each width for what is too wide, and for what axe finds."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        read(page, address)
+        wide = page.evaluate("document.scrollingElement.scrollWidth")
+        assert wide <= width, f"{address} is {wide} px wide in a window of {width} px"
+        if width in (360, 800, 1600):
+            found = Axe().run(page, context=context)
+            assert found.violations_count == 0, f"{address} at {width} px:\n{found.generate_report()}"
+
+
+@alone
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_page_that_stands_alone_is_accessible_empty_and_full(
+    request: pytest.FixtureRequest,
+    visitor: MakeVisitor,  # noqa: F811
+    color_scheme: str,
+) -> None:
+    page = visitor(javascript=True, color_scheme=color_scheme).new_page()
+    look_at(page, "/standalone/")
+    expect(page.get_by_text("Nobody is on a page that is shown here.")).to_be_visible()
+    expect(page.get_by_role("table")).to_have_count(0)
+    request.getfixturevalue("filled")
+    look_at(page, "/standalone/")
+    expect(page.get_by_role("table")).to_have_count(2)
+    assert ("The first post", "blog", "/first", "1,234") in table(page, "Pages by views")
+    assert table(page, "Viewing now")[0] == ("The first post /first", "2")
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_column_and_the_panel_of_the_admin_are_accessible(
+    filled: Site,
+    visitor: MakeVisitor,  # noqa: F811
+    color_scheme: str,
+) -> None:
+    page = visitor(javascript=True, color_scheme=color_scheme).new_page()
+    log_in(page)
+    look_at(page, "/admin/blog/post/?o=-5", context=OURS and "#result_list")
+    rows = page.locator("#result_list tbody tr")
+    expect(rows.locator(".field-page_views")).to_have_text(["1,234", "3", "0", "0"])
+    for title in ("The first post", "A draft"):
+        read(page, "/admin/blog/post/")
+        page.get_by_role("link", name=title).click()
+        page.wait_for_url("**/change/**")
+        look_at(page, page.url, context=OURS)
+        assert page.locator(".pagestats-panel figure").count() == (title == "The first post")
+    read(page, "/admin/blog/post/")
+    page.get_by_role("link", name="Nowhere").click()
+    expect(page.get_by_text("This has no page of its own yet.")).to_be_visible()
+
+
+@alone
+def test_the_public_page_follows_who_comes_and_says_when_it_can_not(
+    site: Site,  # noqa: F811
+    visitor: MakeVisitor,  # noqa: F811
+) -> None:
+    page = visitor(javascript=True).new_page()
+    page.clock.install()
+    log_in(page)  # and is told no more than anybody
+    read(page, "/standalone/")
+    rows = page.locator("[data-pagestats=by_path] tr")
+    stale = page.get_by_text("The site does not answer now")
+    expect(rows).to_have_count(0)
+    read(visitor().new_page(), "/", "/first")
+    with page.expect_response(re.compile(r"/standalone/\?active$")):
+        page.clock.fast_forward(LONGER_THAN_A_PAUSE)
+    expect(page.locator("[data-pagestats=visitors]")).to_have_text("1")
+    expect(rows).to_have_text(["The first post /first1"])
+    expect(page.get_by_text("Nobody is on a page")).to_be_hidden()
+    expect(stale).to_be_hidden()
+    page.route("**/standalone/?active", lambda route: route.abort())
+    page.clock.fast_forward(LONGER_THAN_A_PAUSE)
+    expect(stale).to_be_visible()

@@ -1,0 +1,208 @@
+"""The public stats page: off until asked for, cacheable, and of no page that the public may not know of."""
+
+import re
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.http import HttpResponse
+from django.template import engines
+from django.test import Client
+from django.urls import path
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from example_project.blog.models import Post
+from pagestats.models import PageTotal, PageView, Rollup, Visitor
+from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.views import PublicStatsView
+from tests.factories import a_hit, raw_views
+
+urlpatterns = [
+    path("stats/", PublicStatsView.as_view()),
+    path("stats/few/", PublicStatsView.as_view(most_pages=1)),
+]
+SOURCES = {
+    "posts": {"model": "blog.Post", "published": {"published": True}, "title": "title", "type": "blog", "slug": "slug"}
+}
+
+
+@pytest.fixture(autouse=True)
+def site(db, settings):
+    settings.ROOT_URLCONF = __name__
+    settings.PAGESTATS_PUBLIC = True
+    settings.PAGESTATS_CONTENT = SOURCES
+    Post.objects.create(title="<Hello>", slug="hello", published=True)
+    now = timezone.now()
+    record_page_views(a_hit(path="/hello", session_id=f"s{n}", at=now - timedelta(hours=n)) for n in range(3))
+    raw_views([("/hello", "pending", now), ("/reset/secret-token/", "s0", now), ("//evil.example", "s0", now)])
+    for where, session_id in (("/hello", "a"), ("/reset/secret-token/", "b")):
+        record_heartbeat(a_hit(path=where, session_id=session_id, at=now))
+
+
+def texts(response):
+    """Return the text of a page, without its elements, in one line."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.content.decode()))
+
+
+def test_it_is_off_until_asked_for(client, settings, admin_client):
+    settings.PAGESTATS_PUBLIC = False
+    assert client.get("/stats/").status_code == admin_client.get("/stats/").status_code == 404
+
+
+def test_it_shows_who_is_here_and_what_is_read(client):
+    shown = texts(client.get("/stats/"))
+    for part in (
+        "Active now 2",
+        "Page views 6 since",
+        "Daily visitors 4 counted once a day",
+        "Published: posts 1",
+        "&lt;Hello&gt; /hello 1",
+        "On other pages: 1",
+        "&lt;Hello&gt; /hello blog 4",
+    ):
+        assert part in shown
+
+
+def test_a_secret_path_is_shown_to_nobody(client, admin_client):
+    for reader in (client, admin_client):
+        answer = reader.get("/stats/").content
+        assert b"secret-token" not in answer
+        assert b"evil" not in answer
+
+
+def test_it_is_the_same_for_everybody_and_may_be_cached(client, admin_client, settings):
+    answer = client.get("/stats/")
+    assert answer.headers["Cache-Control"] == "public, max-age=0, s-maxage=10"
+    assert not answer.cookies
+    assert "Vary" not in answer.headers
+    again = client.get("/stats/", headers={"if-none-match": answer.headers["ETag"]})
+    if again.status_code == 200:  # the second went by
+        again = client.get("/stats/", headers={"if-none-match": again.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    raw_views([("/hello", "another", timezone.now())])
+    assert client.get("/stats/", headers={"if-none-match": answer.headers["ETag"]}).status_code == 200
+    assert "Vary" not in admin_client.get("/stats/").headers
+
+
+def test_a_base_template_that_greets_its_reader_is_for_that_reader_alone(admin_client, settings):
+    greeting = "{{ request.user.username }}{% block content %}{% endblock %}{% block extra_body %}{% endblock %}"
+    base = engines["django"].from_string(greeting)
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("", PublicStatsView.as_view(base_template=base))]})
+    answer = admin_client.get("/")
+    assert answer.content.startswith(b"admin")
+    assert set(answer.headers["Cache-Control"].split(", ")) == {"max-age=0", "private"}
+
+
+BLOCKS = {
+    "pagestats_header": "Stats",
+    "pagestats_cards": "Page views",
+    "pagestats_viewing_now": "Viewing now",
+    "pagestats_pages": "Pages by views",
+    "pagestats_footer": "counts once",
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_site_changes_one_block_and_keeps_the_others(client, settings, tmp_path, block):
+    text = (
+        "{% extends 'pagestats/public.html' %}{% block "
+        + block
+        + " %}<p>Ours: {{ pagestats.stats.total_page_views }}</p>"
+    )
+    (tmp_path / "ours.html").write_text(text + "{% endblock %}")
+    (tmp_path / "base.html").write_text("<title>Mine</title>{% block content %}{% endblock %}")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+    view = PublicStatsView.as_view(template_name="ours.html", base_template="base.html")
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("", view)]})
+    shown = texts(client.get("/"))
+    assert "Ours: 6" in shown
+    assert [name for name, text in BLOCKS.items() if text not in shown] == [block]
+
+
+@pytest.mark.parametrize("method", ["post", "put", "delete", "patch"])
+def test_it_is_only_read(client, method):
+    assert getattr(client, method)("/stats/").status_code == 405
+
+
+def test_a_head_is_answered(client):
+    answer = client.head("/stats/")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_lists_are_bounded(client):
+    Post.objects.create(title="Second", slug="second", published=True)
+    raw_views([("/second", "s0", timezone.now())])
+    assert "Second" in texts(client.get("/stats/"))
+    assert "Second" not in texts(client.get("/stats/few/"))
+
+
+def test_visitors_are_named_by_how_long_their_ids_live(client, settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    shown = texts(client.get("/stats/"))
+    assert "Unique visitors 4" in shown
+    assert "two daily visitors" not in shown
+
+
+@pytest.mark.parametrize(("language", "views"), [("en", "1,006"), ("de", "1.006")])
+def test_its_numbers_are_those_of_the_language_whatever_the_site_does_with_its_own(client, settings, language, views):
+    raw_views(("/hello", f"many {n}", timezone.now()) for n in range(1_000))
+    settings.LANGUAGE_CODE = language
+    shown = texts(client.get("/stats/"))
+    assert f"Page views {views} since" in shown
+    assert f"/hello blog {'1,004' if language == 'en' else '1.004'}" in shown
+
+
+def test_its_times_are_those_of_the_reporting_zone_which_is_named(client):
+    with timezone.override("Asia/Kathmandu"):
+        shown = texts(client.get("/stats/"))
+    moment, zone = re.search(r"As of (.+?) \(([^)]+)\)", shown).groups()
+    assert zone == "Europe/Amsterdam"
+    now = timezone.localtime(timezone.now(), ZoneInfo("Europe/Amsterdam"))
+    assert moment in {date_format(now - timedelta(minutes=n), "DATETIME_FORMAT") for n in (0, 1)}
+
+
+def test_the_window_that_it_tells_of_is_that_of_the_setting(client, settings):
+    for length, words in (
+        (timedelta(minutes=30), "30 minutes"),
+        (timedelta(minutes=1), "1 minute"),
+        (timedelta(hours=12), "12 hours"),
+        (timedelta(days=7), "7 days"),
+        (timedelta(seconds=90), "90 seconds"),
+    ):
+        settings.PAGESTATS_DEDUP_WINDOW = length
+        for language in ("en", "de"):  # no other language than that of the sentence
+            settings.LANGUAGE_CODE = language
+            assert f"by the same visitor within {words} counts once." in texts(client.get("/stats/"))
+
+
+def test_a_site_without_a_page_to_show_says_so(client, settings):
+    settings.PAGESTATS_CONTENT = {}
+    shown = texts(client.get("/stats/"))
+    assert "No page that is shown here has been viewed yet." in shown
+    assert "Nobody is on a page that is shown here." in shown
+    PageView.objects.all().delete()
+    for derived in (PageTotal, Rollup, Visitor):
+        derived.objects.all().delete()
+    assert "No page has been viewed yet." in texts(client.get("/stats/"))
+
+
+def test_it_asks_itself_who_is_here_and_tells_nobody_more_than_the_public(client, admin_client, settings):
+    for reader in (client, admin_client):
+        asks = re.search('data-pagestats-live="([^"]+)"', reader.get("/stats/").content.decode()).group(1)
+        answer = reader.get(asks)
+        assert answer.json() == {"visitors": 2, "by_path": [{"path": "/hello", "title": "<Hello>", "count": 1}]}
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert reader.get(asks, headers={"if-none-match": answer.headers["ETag"]}).status_code == 304
+    settings.PAGESTATS_PUBLIC = False
+    assert client.get(asks).status_code == 404
+
+
+def test_the_page_of_the_demo_asks_for_what_it_may_know(client):
+    """Style and script come from the site itself: no inline ones, which a strict CSP refuses."""
+    answer = client.get("/stats/").content.decode()
+    assert not re.search(r"<style|style=|<script(?![^>]* src=)| on\w+=", answer)
+
+
+def test_a_plain_client_can_read_it():
+    assert isinstance(Client().get("/stats/"), HttpResponse)

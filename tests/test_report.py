@@ -1,0 +1,606 @@
+"""The figures of any range of days, compared with a count of the page views themselves."""
+
+import itertools
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import get_args
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from example_project.blog.models import Post
+from pagestats import sql, stats
+from pagestats.content import Titled
+from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
+from pagestats.recording import record_page_view
+from pagestats.rollups import backfill, changing, rebuild
+from pagestats.stats import (
+    CannotTell,
+    DayFigures,
+    HourFigures,
+    Refused,
+    Row,
+    UnknownPage,
+    report,
+    reporting_day,
+)
+from tests import oracle
+from tests.factories import T0, a_hit, raw_views
+from tests.test_stats import CONTENT
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+TODAY = T0.date()
+PATHS = ["/a", "/b", "/é"]
+SESSIONS = ["s", "t", "u"]
+
+
+def days_of(start, end):
+    return [start + number * DAY for number in range((end - start).days + 1)]
+
+
+def counted(views, zone, start, end, path=None):
+    """Count the figures of a range by their definitions: views, visitors, new visitors, and the days."""
+    days = defaultdict(list)
+    first = {}
+    for view in views:
+        if path in (None, view.path):
+            day = oracle.reporting_day(view.timestamp, zone)
+            days[day].append(view.session_id)
+            first[view.session_id] = min(day, first.get(view.session_id, day))
+    within = [(day, days[day]) for day in days_of(start, end)]
+    visitors = {session_id for _, sessions in within for session_id in sessions}
+    return (
+        sum(len(sessions) for _, sessions in within),
+        len(visitors),
+        sum(start <= first[session_id] for session_id in visitors),
+        tuple(DayFigures(day, len(sessions), len(set(sessions))) for day, sessions in within),
+    )
+
+
+def counted_pages(views, zone, start, end):
+    """Count (path, views, visitors) of a range, most viewed first."""
+    rows = [(path, *counted(views, zone, start, end, path)[:2]) for path in {view.path for view in views}]
+    return tuple(sorted((Row(*row) for row in rows if row[1]), key=lambda row: (-row.views, row.value)))
+
+
+def told(figures):
+    return figures.views, figures.visitors, figures.new_visitors, figures.days
+
+
+def store(views, zone):
+    """Store page views, those that are rolled up with all that is derived of them."""
+    PageView.objects.bulk_create(
+        PageView(
+            path=view.path, session_id=view.session_id, timestamp=view.timestamp, rolled_up=view.rolled_up, page_type=""
+        )
+        for view in views
+    )
+    derived = oracle.expected_rollups([view for view in views if view.rolled_up], zone)
+    Calendar.objects.create(pk=Calendar.ROW, zone=zone)
+    Visitor.objects.bulk_create(Visitor(key, *seen) for key, seen in derived.visitors.items())
+    PageTotal.objects.bulk_create(PageTotal(key, *figures) for key, figures in derived.page_totals.items())
+    Rollup.objects.bulk_create(Rollup(*key, *figures) for key, figures in derived.rollups.items())
+    Return.objects.bulk_create(Return(*key, visitors) for key, visitors in derived.returns.items())
+
+
+def begin_of(day, zone):
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+@st.composite
+def some_views(draw, *, begin, days):
+    """Draw page views of a few sessions, at quarters of hours and just before them, and some of them pending."""
+    quarters = st.integers(0, days * 96 + 8)
+    hits = st.tuples(st.sampled_from(PATHS), st.sampled_from(SESSIONS), quarters, st.booleans(), st.booleans())
+    return [
+        oracle.View(path, "", session_id, begin + number * HOUR / 4 - is_before * timedelta(microseconds=1), rolled_up)
+        for path, session_id, number, is_before, rolled_up in draw(st.lists(hits, max_size=14))
+    ]
+
+
+DAYS = 4
+ZONES = {
+    "Asia/Kathmandu": date(2026, 3, 28),
+    "Europe/Berlin": date(2026, 3, 27),  # the third day has 23 hours
+    "Australia/Lord_Howe": date(2026, 4, 3),  # the third day has 24 and a half
+}
+
+
+ORDERS = {f"{sign}{column}": attrgetter(column) for sign in ("", "-") for column in ("views", "visitors", "value")}
+
+
+def compare_with_a_count(views, zone, ranges):
+    with oracle.rolled_back():
+        store(views, zone)
+        for start, end in ranges:
+            site = report(start, end, dimension="page")
+            assert told(site) == counted(views, zone, start, end)
+            assert site.rows == counted_pages(views, zone, start, end)
+            assert (site.total_rows, site.reason) == (len(site.rows), "")
+            for order, key in ORDERS.items():
+                ranked = sorted(sorted(site.rows), key=key, reverse=order.startswith("-"))
+                # Equal ones follow by path, whichever way the others go.
+                ranked = [row for _, rows in groupby(ranked, key) for row in sorted(rows)]
+                assert list(report(start, end, dimension="page", order=order, limit=2).rows) == ranked[:2]
+            page = report(start, end, dimension="page", value="/a")
+            assert told(page) == counted(views, zone, start, end, "/a")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ZONES)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_range_is_what_the_page_views_say(zone, data):
+    days = days_of(ZONES[zone], ZONES[zone] + (DAYS - 1) * DAY)
+    views = data.draw(some_views(begin=begin_of(days[0], zone), days=DAYS))
+    start, end = sorted([data.draw(st.sampled_from(days)), data.draw(st.sampled_from(days))])
+    compare_with_a_count(views, zone, [(start, end)])
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3600)
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ZONES)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_every_range_is_what_the_page_views_say(zone, data):
+    days = days_of(ZONES[zone], ZONES[zone] + (DAYS - 1) * DAY)
+    views = data.draw(some_views(begin=begin_of(days[0], zone), days=DAYS))
+    compare_with_a_count(views, zone, [(start, end) for start in days for end in days if start <= end])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("start", [0, 1, 2, 9])
+def test_a_range_that_begins_soon_or_long_after_the_first_day_is_as_exact(start):
+    days = {"s": [0, 1, 5, 8, 15], "t": [3, 4, 9], "u": [0, 1, 20], "v": [11]}
+    views = [oracle.View("/a", "", session_id, T0 + number * DAY) for session_id in days for number in days[session_id]]
+    store(views, "UTC")
+    start, end = TODAY + start * DAY, TODAY + (start + 10) * DAY
+    assert told(report(start, end)) == counted(views, "UTC", start, end)
+
+
+# -- Pending views -----------------------------------------------------------------------------------------------------
+
+
+def sizes(start, end, **asked):
+    figures = report(start, end, **asked)
+    return figures.views, figures.visitors, figures.new_visitors
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("asked", [{}, {"dimension": "page", "value": "/a"}], ids=["site", "page"])
+def test_an_earlier_view_that_is_pending_moves_who_is_new_to_its_day(asked):
+    for day in (TODAY, TODAY + DAY):
+        record_page_view(a_hit(at=T0 + (day - TODAY)))
+    assert sizes(TODAY, TODAY + DAY, **asked) == (2, 1, 1)
+    raw_views([("/a", "s", T0 - 2 * DAY)])
+    assert sizes(TODAY, TODAY + DAY, **asked) == (2, 1, 0)
+    assert sizes(TODAY - 2 * DAY, TODAY - DAY, **asked) == (1, 1, 1)
+    assert sizes(TODAY - 2 * DAY, TODAY, **asked) == (2, 1, 1)
+    assert sizes(TODAY - DAY, TODAY - DAY, **asked) == (0, 0, 0)
+    raw_views([("/a", "t", T0 - 2 * DAY), ("/a", "t", T0)])
+    assert sizes(TODAY, TODAY + DAY, **asked) == (3, 2, 0)
+    assert sizes(TODAY - 2 * DAY, TODAY, **asked) == (4, 2, 2)
+
+
+@pytest.mark.django_db
+def test_a_view_that_is_folded_in_changes_no_figure():
+    raw_views((f"/{number % 3}", f"s{number % 4}", T0 + number * 7 * HOUR) for number in range(40))
+    asked = {"dimension": "page", "compare": True, "by": "day"}
+    before = report(TODAY, TODAY + 9 * DAY, **asked)
+    for _ in backfill(batch_size=7):
+        assert report(TODAY, TODAY + 9 * DAY, **asked) == before
+    assert before.views == 33
+
+
+@pytest.mark.django_db
+def test_a_view_that_comes_between_two_queries_is_counted_once(monkeypatch):
+    record_page_view(a_hit())
+    first = report(TODAY, TODAY)
+    arrivals = []
+
+    def arrive(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if not arrivals and "EXISTS" in sql:
+            arrivals.append(raw_views([("/a", "t", T0)]))
+        return answer
+
+    with connection.execute_wrapper(arrive):
+        then = report(TODAY, TODAY)
+    assert (first.views, first.visitors) == (1, 1)
+    assert (then.views, then.visitors, then.new_visitors, len(arrivals)) == (2, 2, 2, 1)
+
+
+# -- Pages -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_pages_come_most_viewed_first_and_have_titles(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    Post.objects.create(slug="hello", title="Hello", published=True)
+    for path, sessions in {"/hello": "stu", "/b": "st", "/a": "st", "/é": "s", "/B": "st"}.items():
+        for session_id in sessions:
+            record_page_view(a_hit(path=path, session_id=session_id))
+    record_page_view(a_hit(path="/tomorrow", at=T0 + DAY))
+    Rollup.objects.create(dimension="page", value="/erased", day=TODAY, views=0, visitors=0, new_visitors=0)
+    told = report(TODAY, TODAY, dimension="page")
+    assert told.rows == (("/hello", 3, 3), ("/B", 2, 2), ("/a", 2, 2), ("/b", 2, 2), ("/é", 1, 1))
+    assert told.titles["/hello"] == Titled("Hello", "blog")
+    assert told.titles.keys() == {row.value for row in told.rows}
+    part = report(TODAY, TODAY, dimension="page", limit=2, offset=1)
+    assert (part.rows, part.total_rows) == (told.rows[1:3], 5)
+    none = report(TODAY, TODAY, dimension="page", limit=0)
+    assert (none.rows, none.total_rows) == ((), 5)
+    assert report(TODAY, TODAY).rows == ()
+
+
+@pytest.mark.django_db
+def test_pages_are_searched_by_path_and_by_their_present_title(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    Post.objects.create(slug="hello", title="Grüße", published=True)
+    for path, sessions in {"/hello": "s", "/HELLO/b": "stu", "/100%": "st", "/100x": "s"}.items():
+        for session_id in sessions:
+            record_page_view(a_hit(path=path, session_id=session_id))
+
+    def found(search, **more):
+        told = report(TODAY, TODAY, dimension="page", search=search, **more)
+        assert told.titles.keys() == {row.value for row in told.rows}
+        return [row.value for row in told.rows], told.total_rows
+
+    assert found("hello") == (["/HELLO/b", "/hello"], 2)
+    assert found("hello", limit=1, offset=1) == (["/hello"], 2)
+    assert found("hello", order="visitors") == (["/hello", "/HELLO/b"], 2)
+    assert found("GRÜSSE") == (["/hello"], 1)
+    assert found("100%") == (["/100%"], 1)
+    assert found("_") == ([], 0)
+    Post.objects.update(published=False)
+    assert found("GRÜSSE") == ([], 0)
+    assert found("hello", public=True) == ([], 0)
+
+
+@pytest.mark.django_db
+def test_a_report_of_one_page_has_its_row():
+    path = "/" + "x" * 600
+    record_page_view(a_hit(path=path))
+    record_page_view(a_hit(path="/b"))
+    told = report(TODAY, TODAY, dimension="page", value=path)
+    assert told.rows == ((a_hit(path=path).path, 1, 1),)
+    assert (told.value, told.views, told.total_rows) == (a_hit(path=path).path, 1, 1)
+    unknown = report(TODAY, TODAY, dimension="page", value="/unknown")
+    assert (unknown.views, unknown.rows, unknown.total_rows) == (0, (), 0)
+
+
+@pytest.mark.django_db
+def test_the_public_learns_of_no_path_that_may_be_a_secret(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    settings.PAGESTATS_CLIENT_PATHS = ["/docs/.*"]
+    Post.objects.create(slug="hello", title="Hello", published=True)
+    for number in range(9):
+        for session_id in "st":
+            record_page_view(a_hit(path=f"/reset/{number}", session_id=session_id))
+    for path in ("/hello", "/docs/a", "/"):
+        record_page_view(a_hit(path=path))
+    told = report(TODAY, TODAY, dimension="page", limit=2, public=True)
+    assert [row.value for row in told.rows] == ["/", "/docs/a"]
+    assert told.titles.keys() == {"/", "/docs/a"}
+    assert (told.total_rows, told.views) == (12, 21)
+    rest = report(TODAY, TODAY, dimension="page", limit=2, offset=2, public=True)
+    assert [row.value for row in rest.rows] == ["/hello"]
+    assert report(TODAY, TODAY, dimension="page", value="/hello", public=True).views == 1
+    for path in ("/reset/1", "/nowhere"):
+        with pytest.raises(UnknownPage, match=f"value is '{path}', which is no page that the public may know of"):
+            report(TODAY, TODAY, dimension="page", value=path, public=True)
+
+
+# -- Days and hours ----------------------------------------------------------------------------------------------------
+
+
+def hours_of(day, zone):
+    """Return the local times at which the hours of a day begin, by going through it minute by minute."""
+    at, until = begin_of(day, zone), begin_of(day + DAY, zone)
+    before = None
+    while at < until:
+        local = at.astimezone(ZoneInfo(zone))
+        if (hour := (local.hour, local.utcoffset())) != before:
+            yield local
+        before = hour
+        at += timedelta(minutes=1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Berlin", date(2026, 3, 29), 23),
+        ("Europe/Berlin", date(2026, 10, 25), 25),
+        ("Asia/Kolkata", date(2026, 3, 29), 24),
+        ("Asia/Kathmandu", date(2026, 3, 29), 24),
+        ("Australia/Lord_Howe", date(2026, 4, 5), 25),  # 24 and a half: the second one o'clock lasts half an hour
+        ("Australia/Lord_Howe", date(2026, 10, 4), 24),  # 23 and a half: two o'clock does
+        ("Africa/Cairo", date(2026, 4, 24), 23),  # clocks skip midnight
+        ("Asia/Gaza", date(2011, 4, 1), 24),  # they are put forward by an hour at one minute past midnight
+        ("America/Havana", date(2026, 11, 1), 25),  # midnight comes twice
+        ("America/St_Johns", date(2010, 11, 6), 24),
+        ("America/St_Johns", date(2010, 11, 7), 26),  # it did, and after its first minute an hour of the day before
+        ("Pacific/Apia", date(2011, 12, 30), 0),  # was left out
+    ],
+)
+def test_hours_are_those_of_the_clock(zone, day, hours):
+    Calendar.objects.create(pk=Calendar.ROW, zone=zone)
+    begins = list(hours_of(day, zone))
+    assert len(begins) == hours
+    raw_views(
+        (f"/{session_id}", session_id, begin.astimezone(UTC) + timedelta(minutes=number))
+        for number, begin in enumerate(begins)
+        for session_id in ["s", f"t{number % 5}"]
+    )
+    around = [begin_of(day, zone) - timedelta(microseconds=1), begin_of(day + DAY, zone)]
+    raw_views(("/s", "s", at) for at in around)
+    told = report(day, day, by="hour")
+    assert told.hours == tuple(HourFigures(begin, 2, 2) for begin in begins)
+    assert [hour.start.isoformat() for hour in told.hours] == [begin.isoformat() for begin in begins]
+    assert told.days == (DayFigures(day, 2 * hours, 1 + min(5, hours) if hours else 0),)
+    page = report(day, day, by="hour", dimension="page", value="/s")
+    assert page.hours == tuple(HourFigures(begin, 1, 1) for begin in begins)
+    list(backfill())
+    assert report(day, day, by="hour") == told
+
+
+@pytest.mark.django_db
+def test_two_days_have_hours_and_days_with_nothing_are_there():
+    told = report(TODAY, TODAY + DAY, by="hour")
+    assert len(told.hours) == 48
+    assert told.days == (DayFigures(TODAY, 0, 0), DayFigures(TODAY + DAY, 0, 0))
+    assert report(TODAY, TODAY).hours == ()
+
+
+@pytest.mark.django_db
+def test_days_are_those_of_the_stored_zone(settings):
+    settings.TIME_ZONE = "Pacific/Auckland"
+    raw_views([("/a", "s", datetime(2026, 3, 14, 12, 30, tzinfo=UTC))])
+    assert (report(TODAY, TODAY).views, report(TODAY + DAY, TODAY + DAY).views) == (0, 1)
+    Calendar.objects.create(pk=Calendar.ROW, zone="UTC")
+    told = report(TODAY, TODAY)
+    assert (told.views, told.zone) == (1, ZoneInfo("UTC"))
+    assert reporting_day(datetime(2026, 3, 14, 23, 59, tzinfo=UTC)) == TODAY
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", range(9))
+def test_a_zone_that_changes_between_two_queries_leaves_no_report_of_both(monkeypatch, number):
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    views = [oracle.View(f"/{n % 3}", "", f"s{n % 2}", T0 + n * 5 * HOUR) for n in range(20)]
+    for view in views:
+        record_page_view(a_hit(path=view.path, session_id=view.session_id, at=view.timestamp))
+    statements = itertools.count()
+
+    def change(execute, sql, params, many, context):
+        if next(statements) == number:
+            list(rebuild(zone="Asia/Kathmandu"))
+        return execute(sql, params, many, context)
+
+    start, end = TODAY + DAY, TODAY + 2 * DAY
+    with connection.execute_wrapper(change):
+        answer = report(start, end, dimension="page", compare=True)
+    assert next(statements) > number
+    zone = str(answer.zone)
+    assert told(answer) == counted(views, zone, start, end)
+    assert told(answer.previous) == counted(views, zone, start - 2 * DAY, end - 2 * DAY)
+    assert answer.rows == counted_pages(views, zone, start, end)
+
+
+# -- Comparisons -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_range_is_compared_with_the_one_before_and_with_that_of_a_year_before():
+    for number, day in enumerate([date(2026, 3, 1), date(2026, 2, 27), date(2026, 2, 26), date(2025, 3, 3)]):
+        for session in range(number + 1):
+            at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+            record_page_view(a_hit(session_id=f"s{session}", at=at))
+    told = report(date(2026, 3, 1), date(2026, 3, 3), compare=True)
+    assert (told.views, told.returning_visitors) == (1, 1)
+    assert (told.previous.start, told.previous.end) == (date(2026, 2, 26), date(2026, 2, 28))
+    assert (told.previous.views, told.previous.visitors, told.previous.new_visitors) == (5, 3, 0)
+    assert (told.year_before.start, told.year_before.end) == (date(2025, 3, 1), date(2025, 3, 3))
+    assert told.year_before.days[-1] == DayFigures(date(2025, 3, 3), 4, 4)
+    alone = report(date(2026, 3, 1), date(2026, 3, 3))
+    assert (alone.previous, alone.year_before) == (None, None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("start", "end"), [(date(2028, 2, 29), date(2028, 2, 29)), (date(2028, 2, 28),) * 2])
+def test_a_year_before_29_february_is_28_february(start, end):
+    told = report(start, end, compare=True).year_before
+    assert (told.start, told.end) == (date(2027, 2, 28), date(2027, 2, 28))
+
+
+# -- Refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ((TODAY, TODAY - DAY, {}), "start is 2026-03-14, after end, which is 2026-03-13. Exchange them."),
+        (("2026-03-14", TODAY, {}), "start is '2026-03-14', not a date. Use a datetime.date."),
+        ((TODAY, T0, {}), "not a date"),
+        ((TODAY, None, {}), "end is None, not a date"),
+        ((date(1969, 12, 31), TODAY, {}), "start is 1969-12-31, outside the years 1970 to 9998."),
+        ((TODAY, date(9999, 1, 1), {}), "end is 9999-01-01, outside the years 1970 to 9998."),
+        ((TODAY, TODAY + 3660 * DAY, {}), "are 3,661 days. Ask for at most 3,660."),
+        ((TODAY, TODAY, {"limit": -1}), "limit is -1, not from 0 to 1,000,000,000. Use None for all."),
+        ((TODAY, TODAY, {"offset": -1}), "offset is -1, not from 0 to 1,000,000,000."),
+        ((TODAY, TODAY, {"limit": 2**64}), "limit is 18446744073709551616, not from 0 to"),
+        ((TODAY, TODAY, {"dimension": "country"}), "dimension is 'country'. Use 'page', or None for the whole site."),
+        ((TODAY, TODAY, {"value": "/a"}), "value is '/a', of no dimension. Give dimension='page' with it."),
+        ((TODAY, TODAY, {"dimension": "page", "value": "/\0"}), "not a path. Use a str without NUL"),
+        ((TODAY, TODAY, {"dimension": "page", "value": "/\ud800"}), "not a path. Use a str without NUL"),
+        ((TODAY, TODAY, {"dimension": "page", "value": b"/a"}), "value is b'/a', not a path"),
+        ((TODAY, TODAY, {"by": "week"}), "by is 'week'. Use 'day' or 'hour'."),
+        ((TODAY, TODAY, {"order": "title"}), "order is 'title'. Use '-views' or 'views' or '-visitors' or"),
+        (
+            (TODAY, TODAY, {"search": "a"}),
+            "search is 'a', and there are no rows to search. Give dimension=",
+        ),
+        ((TODAY, TODAY, {"search": "a", "dimension": "page", "value": "/a"}), "there are no rows to search"),
+        ((TODAY, TODAY + 2 * DAY, {"by": "hour"}), "are 3 days, too many for hours. Ask for at most 2, or by='day'."),
+    ],
+)
+def test_what_is_no_range_is_refused_with_the_reason(asked, why):
+    start, end, more = asked
+    with pytest.raises(Refused) as refusal:
+        report(start, end, **more)
+    assert why in str(refusal.value)
+    assert isinstance(refusal.value, ValueError)
+
+
+def test_every_order_is_one_of_sql():
+    assert set(get_args(stats.Order)) == sql.ORDERS.keys()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("day", [date(1970, 1, 1), date(9998, 12, 31)])
+def test_the_first_and_the_last_day_are_days(day):
+    Calendar.objects.create(pk=Calendar.ROW, zone="Pacific/Kiritimati")
+    assert report(day, day, by="hour", compare=True).views == 0
+    assert len(report(TODAY, TODAY + 3659 * DAY).days) == 3660
+
+
+# -- Seals -------------------------------------------------------------------------------------------------------------
+
+
+SEAL = TODAY + 5 * DAY
+
+
+def on(day, session_id="s", path="/a"):
+    return path, session_id, T0 + (day - TODAY)
+
+
+@pytest.fixture
+def sealed(db):
+    """A site on whose tenth day the page views before the sixth were pruned; one of the sessions came back since."""
+    days = [TODAY, TODAY + 4 * DAY, SEAL, TODAY + 9 * DAY]
+    for day in days:
+        record_page_view(a_hit(at=T0 + (day - TODAY)))
+    record_page_view(a_hit(path="/b", session_id="t", at=T0))
+    PageView.objects.filter(timestamp__lt=begin_of(SEAL, "Europe/Amsterdam")).delete()
+    Visitor.objects.filter(session_id="s").update(last_sealed_day=TODAY + 4 * DAY)
+    Visitor.objects.filter(session_id="t").update(last_sealed_day=TODAY)
+    Calendar.objects.update(sealed_before=SEAL, sealed_on=TODAY + 9 * DAY)
+    return Seal.objects.create(before=SEAL, open_from=TODAY + 9 * DAY)
+
+
+def test_figures_of_the_site_are_exact_over_a_seal(sealed):
+    assert sizes(TODAY, TODAY + 9 * DAY) == (5, 2, 2)
+    raw_views([on(TODAY + 9 * DAY, "t", "/c"), on(TODAY + 9 * DAY, "u", "/c")])
+    assert sizes(TODAY, TODAY + 9 * DAY) == (7, 3, 3)
+    assert sizes(TODAY + DAY, TODAY + 9 * DAY) == (5, 3, 1)
+    assert sizes(SEAL, TODAY + 9 * DAY) == (4, 3, 1)
+
+
+def test_a_session_is_known_again_by_its_last_sealed_day(sealed):
+    record_page_view(a_hit(path="/b", session_id="t", at=T0 + 9 * DAY))
+    assert sizes(TODAY, TODAY + 8 * DAY) == (4, 2, 2)
+    raw_views([on(TODAY + 7 * DAY, "t")])
+    assert sizes(TODAY, TODAY + 8 * DAY) == (5, 2, 2)
+
+
+def test_visitors_of_a_page_are_told_on_either_side_of_a_seal(sealed):
+    page = {"dimension": "page", "value": "/a"}
+    assert sizes(TODAY, SEAL - DAY, **page) == (2, 1, 1)
+    assert sizes(SEAL, TODAY + 9 * DAY, **page) == (2, 1, None)
+    assert sizes(TODAY, TODAY + 8 * DAY, **page) == (3, 1, 1)  # each return to these days was counted in time
+    with pytest.raises(CannotTell) as refusal:
+        report(TODAY, TODAY + 9 * DAY, **page)
+    assert str(refusal.value) == (
+        "The visitors of '/a' from 2026-03-14 to 2026-03-23 can't be told: page views before 2026-03-19 were pruned,"
+        " and with them who of a page's later visitors had been there before. Ask for 2026-03-14 to 2026-03-18, or for"
+        " 2026-03-19 to 2026-03-23."
+    )
+
+
+def test_a_page_that_nobody_viewed_before_the_seal_is_told_over_it(sealed):
+    for day in (SEAL, TODAY + 9 * DAY, TODAY + 10 * DAY):
+        record_page_view(a_hit(path="/new", session_id="t", at=T0 + (day - TODAY)))
+    raw_views([on(TODAY + 9 * DAY, "u", "/new")])
+    page = {"dimension": "page", "value": "/new"}
+    assert sizes(TODAY, TODAY + 10 * DAY, **page) == (4, 2, 2)
+    assert sizes(TODAY + 9 * DAY, TODAY + 10 * DAY, **page) == (3, 2, 1)
+    # Of a page that was, but not in the range, all but who is new.
+    assert sizes(TODAY + DAY, TODAY + 3 * DAY, dimension="page", value="/a") == (0, 0, 0)
+    assert sizes(TODAY + DAY, TODAY + 9 * DAY, dimension="page", value="/b") == (0, 0, None)
+
+
+def test_a_pending_view_is_one_that_was_not_counted_in_time(sealed):
+    page = {"dimension": "page", "value": "/a"}
+    raw_views([on(TODAY + 8 * DAY, path="/b")])
+    assert sizes(TODAY, TODAY + 8 * DAY, **page) == (3, 1, 1)
+    raw_views([on(TODAY + 8 * DAY, "t")])
+    assert sizes(TODAY, TODAY + 7 * DAY, **page) == (3, 1, 1)
+    assert sizes(TODAY + 8 * DAY, TODAY + 8 * DAY, **page) == (1, 1, None)
+    with pytest.raises(CannotTell):
+        report(TODAY, TODAY + 8 * DAY, **page)
+
+
+def test_pages_over_a_seal_have_views_and_a_reason_instead_of_visitors(sealed):
+    told = report(TODAY, TODAY + 9 * DAY, dimension="page")
+    assert told.rows == (("/a", 4, None), ("/b", 1, None))
+    assert (told.visitors, told.total_rows) == (2, 2)
+    assert told.reason.startswith("The visitors of pages from 2026-03-14 to 2026-03-23 can't be told")
+    with pytest.raises(CannotTell, match="The visitors of pages from"):
+        report(TODAY, TODAY + 9 * DAY, dimension="page", order="-visitors")
+    since = report(SEAL, TODAY + 9 * DAY, dimension="page", order="-visitors")
+    assert (since.rows, since.reason) == ((("/a", 2, 1),), "")
+
+
+def test_a_comparison_that_cannot_be_told_is_none(sealed):
+    Seal.objects.create(before=TODAY + 2 * DAY, open_from=TODAY + 3 * DAY)
+    told = report(TODAY + 8 * DAY, TODAY + 15 * DAY, dimension="page", value="/a", compare=True)
+    assert (told.views, told.previous) == (1, None)
+    assert (told.year_before.views, told.year_before.new_visitors) == (0, 0)
+    assert report(TODAY + 8 * DAY, TODAY + 15 * DAY, compare=True).previous.visitors == 2
+
+
+def test_of_several_seals_the_ranges_before_and_after_all_are_named(sealed):
+    Seal.objects.create(before=TODAY + 2 * DAY, open_from=TODAY + 3 * DAY)
+    with pytest.raises(CannotTell, match="Ask for 2026-03-14 to 2026-03-15, or for 2026-03-19 to 2026-03-23"):
+        report(TODAY, TODAY + 9 * DAY, dimension="page", value="/a")
+
+
+def test_hours_are_refused_where_page_views_are_gone(sealed):
+    for day in (SEAL - 2 * DAY, SEAL - DAY):
+        with pytest.raises(CannotTell, match=f"The hours of {day} can't be told: page views before 2026-03-19 were"):
+            report(day, day + DAY, by="hour")
+    assert sum(hour.views for hour in report(SEAL, SEAL + DAY, by="hour").hours) == 1
+
+
+# -- Cost --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_pending", [False, True])
+def test_the_number_of_queries_does_not_depend_on_the_views(django_capture_queries, is_pending):
+    def queries(**asked):
+        statements = django_capture_queries(lambda: report(TODAY, TODAY + DAY, **asked))
+        assert all(statement.startswith(("SELECT", "WITH", "(SELECT")) for statement in statements)
+        return len(statements)
+
+    asked = [{}, {"dimension": "page"}, {"dimension": "page", "value": "/1"}, {"by": "hour"}, {"compare": True}]
+
+    def add(numbers):
+        for number in numbers:
+            record_page_view(a_hit(path=f"/{number}", session_id=f"s{number}"))
+        raw_views([("/1", f"p{number}", T0) for number in numbers] if is_pending else [])
+
+    add(range(1, 2))
+    few = [queries(**more) for more in asked]
+    add(range(2, 30))
+    assert [queries(**more) for more in asked] == few
+    assert few == [4, 6, 5, 6, 8]

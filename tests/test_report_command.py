@@ -1,0 +1,111 @@
+"""manage.py pagestats_report."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pagestats import identity, stats
+from pagestats.hits import instant
+from pagestats.models import Seal
+from pagestats.recording import record_page_view
+from tests.factories import T0, a_hit, raw_views
+from tests.test_commands import run
+
+
+@pytest.mark.django_db
+def test_a_report_is_a_table(settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    for path, session_id in [("/a", "s"), ("/a", "t"), ("/\x1b[2J", "s")]:
+        record_page_view(a_hit(path=path, session_id=session_id, at=T0))
+    raw_views([("/", f"p{number}", T0) for number in range(1200)])
+    raw_views([("/", "s", T0.replace(day=12))])
+    assert run("pagestats_report", "2026-03-13", "2026-03-14", compare=True).splitlines() == [
+        "2026-03-13 to 2026-03-14, Europe/Amsterdam",
+        "                           2026-03-11 to 2026-03-12  2025-03-13 to 2025-03-14",
+        "Page views          1,203            1 (+120200.0%)                         0",
+        "Unique visitors     1,202            1 (+120100.0%)                         0",
+        "New visitors        1,201            1 (+120000.0%)                         0",
+        "Returning visitors      1                         0                         0",
+        "",
+        "Day             Page views  Visitors",
+        "2026-03-13 Fri           0         0",
+        "2026-03-14 Sat       1,203     1,202",
+        "",
+        "Page      Page views  Visitors  Title",
+        "/              1,200     1,200  Home",
+        "/a                 2         2",
+        "/\\x1b[2J           1         1",
+        "3 of 3 pages",
+    ]
+
+
+@pytest.mark.django_db
+def test_a_report_of_a_page_by_hour_says_daily_visitors():
+    raw_views([("/a", "s", T0)])
+    lines = run("pagestats_report", "2026-03-29", "2026-03-29", page="/a", by="hour").splitlines()
+    assert lines[:3] == ["/a, 2026-03-29, Europe/Amsterdam", "Page views      0", "Daily visitors  0"]
+    assert [line.split()[1:3] for line in lines[5:8]] == [["00:00", "+0100"], ["01:00", "+0100"], ["03:00", "+0200"]]
+    assert len(lines) == 5 + 23
+
+
+@pytest.mark.django_db
+def test_pages_are_ordered_and_searched():
+    raw_views([("/a", "s", T0), ("/ab", "s", T0), ("/c", "s", T0)])
+    lines = run("pagestats_report", "2026-03-14", "2026-03-14", order="-value", search="A").splitlines()
+    assert lines[-3:] == ["/ab            1         1", "/a             1         1", "2 of 2 pages"]
+
+
+@pytest.mark.django_db
+def test_a_report_is_of_the_last_days():
+    raw_views([("/a", "s", instant(None))])
+    today = stats.reporting_day()
+    told = json.loads(run("pagestats_report", days=2, json=True))
+    assert (told["end"], len(told["days"]), told["days"][1]["views"]) == (str(today), 2, 1)
+    assert len(json.loads(run("pagestats_report", json=True))["days"]) == 30
+    assert json.loads(run("pagestats_report", "2026-01-01", json=True))["end"] == str(today)
+
+
+@pytest.mark.django_db
+def test_a_report_in_json_is_the_one_of_the_api():
+    raw_views([("/é", "s", T0)])
+    printed = run("pagestats_report", "2026-03-14", "2026-03-14", json=True, by="hour")
+    told = stats.report(T0.date(), T0.date(), dimension="page", limit=20, by="hour")
+    assert "/é" in printed
+    assert json.loads(printed)["rows"] == [
+        {"value": "/é", "title": "/é", "page_type": "other", "views": 1, "visitors": 1}
+    ]
+    assert json.loads(printed).keys() == told.written(lifetime=identity.lifetime()).keys()
+
+
+@pytest.mark.django_db
+def test_a_report_says_what_cannot_be_told():
+    for at in (T0 - timedelta(days=1), T0):
+        record_page_view(a_hit(at=at))
+    Seal.objects.create(before="2026-03-14", open_from="2026-03-14")
+    lines = run("pagestats_report", "2026-03-13", "2026-03-14").splitlines()
+    assert lines[-3].split() == ["/a", "2", "not", "known"]
+    assert lines[-1].startswith("The visitors of pages from 2026-03-13 to 2026-03-14 can't be told")
+    with pytest.raises(CommandError, match="The visitors of '/a' from 2026-03-13"):
+        call_command("pagestats_report", "2026-03-13", "2026-03-14", page="/a")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("arguments", "options", "why"),
+    [
+        (["2026-03-15", "2026-03-14"], {}, "start is 2026-03-15, after end"),
+        (["yesterday"], {}, "START is 'yesterday', not a day, such as 2026-01-31."),
+        (["2026-03-14", "x"], {}, "END is 'x', not a day"),
+        (["2026-03-14"], {"days": 3}, "START and --days are two ways to name a range."),
+        ([], {"days": 0}, "--days is 0. Ask for at least one."),
+        ([], {"days": 10**9}, "--days is 1000000000, more than the calendar has."),
+        ([], {"days": 4000}, "are 4,000 days. Ask for at most 3,660."),
+        (["2026-03-14", "2026-03-14"], {"limit": -1}, "limit is -1, not from 0 to"),
+    ],
+)
+def test_a_report_of_no_range_is_refused(arguments, options, why):
+    with pytest.raises(CommandError) as refusal:
+        call_command("pagestats_report", *arguments, **options)
+    assert why in str(refusal.value)

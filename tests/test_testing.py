@@ -1,0 +1,228 @@
+"""The test kit, as a site's own tests use it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import DatabaseError
+from django.test import TestCase, TransactionTestCase
+from django.utils import timezone
+
+from example_project.blog.models import Post
+from pagestats import middleware
+from pagestats.models import PageView
+from pagestats.stats import report, snapshot, views_of
+from pagestats.tallies import tallies
+from pagestats.testing import AsyncBrowser, Browser, add_views, assert_not_recorded, assert_recorded, recording
+from tests.factories import T0
+
+SOURCES = {
+    "posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"},
+}
+
+
+@pytest.fixture
+def post(db, settings):
+    settings.PAGESTATS_CONTENT = SOURCES
+    return Post.objects.create(title="Hello", slug="hello", published=True)
+
+
+@pytest.fixture
+def client():
+    return Browser()
+
+
+def said(block):
+    with pytest.raises(AssertionError) as error:
+        block()
+    return str(error.value)
+
+
+def ask(client, path="/hello", times=None, **headers):
+    with assert_recorded(path, times=times):
+        client.get(path, **headers)
+
+
+def test_a_page_view_is_recorded(post, client):
+    with assert_recorded(), assert_recorded("/hello"), assert_recorded(post, times=1):
+        client.get("/hello")
+
+
+def test_what_was_recorded_instead_is_said(post, client):
+    def block():
+        with assert_recorded("/hello"):
+            client.get("/")
+
+    assert said(block) == "A page view of '/hello' should have been recorded, and none was; recorded: '/' 1 ×."
+
+    def twice():
+        with assert_recorded(post, times=2):
+            client.get("/hello")
+            client.get("/hello")
+
+    assert said(twice).endswith(" and 1 were; recorded: '/hello' 1 ×; not recorded: repeat.")
+
+
+def test_why_it_was_not_is_said(post, client):
+    assert said(lambda: ask(client, "/nowhere")).endswith("none was; not recorded: status.")
+    assert said(lambda: ask(client, headers={"user-agent": "Googlebot/2.1"})).endswith(
+        "not recorded: bot; to be no robot, a test asks with pagestats.testing.Browser."
+    )
+    tallies.write()
+    assert said(lambda: ask(client, headers={"user-agent": "Googlebot/2.1"})).endswith(
+        "not recorded: bot; to be no robot, a test asks with pagestats.testing.Browser."
+    )
+    assert said(_nothing).endswith("see that pagestats.middleware.PageViewMiddleware is in MIDDLEWARE.")
+
+
+def _nothing():
+    with assert_recorded():
+        pass
+
+
+def test_recording_that_is_off_is_said(post, client):
+    with recording(on=False):
+        assert "PAGESTATS_ENABLED is False" in said(lambda: ask(client))
+        with assert_not_recorded(), recording(on=False):
+            client.get("/hello")
+        with recording(), assert_recorded(post):
+            client.get("/hello")
+
+
+def test_nothing_is_recorded_for_a_reason(post, client):
+    with assert_not_recorded("/hello", reason="status"):
+        client.get("/nowhere")
+
+    def recorded():
+        with assert_not_recorded():
+            client.get("/hello")
+
+    assert said(recorded) == "No page view should have been recorded, and 1 were; recorded: '/hello' 1 ×."
+
+    def another_reason():
+        with assert_not_recorded(reason="no_store"):
+            client.get("/nowhere")
+
+    assert said(another_reason) == (
+        "Nothing should have been recorded for the reason 'no_store', and none was; not recorded: status."
+    )
+    with assert_not_recorded("/"):
+        client.get("/hello")
+
+
+def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expected_errors):
+    def never(hit):
+        return False
+
+    def twice(hit):
+        return [PageView.objects.create(path=hit.path, session_id=hit.session_id, timestamp=hit.at) for _ in range(2)]
+
+    def elsewhere(hit):
+        return twice(replace(hit, path=f"{hit.path}/"))
+
+    def broken(hit):
+        raise DatabaseError("no disk")
+
+    for wrong, words in (
+        (never, "none was; not recorded: repeat."),
+        (twice, "2 were; recorded: '/hello' 2 ×."),
+        (elsewhere, "none was; recorded: '/hello/' 2 ×."),
+        (broken, "none was; not recorded: DatabaseError."),
+    ):
+        monkeypatch.setattr(middleware, "record_visit", wrong)
+        assert said(partial(ask, client, times=1)).endswith(words)
+    assert [error.exc_info[0] for error in expected_errors()] == [DatabaseError]
+
+
+def test_what_is_not_recorded_since_recording_fails_is_no_success(post, client, monkeypatch, expected_errors):
+    def broken(hit):
+        raise DatabaseError("no disk")
+
+    monkeypatch.setattr(middleware, "record_visit", broken)
+
+    def block():
+        with assert_not_recorded("/hello"):
+            client.get("/hello")
+
+    assert said(block).endswith(" and recording failed; none was; not recorded: DatabaseError.")
+    with assert_not_recorded(reason="DatabaseError"):
+        client.get("/hello")
+    assert len(expected_errors()) == 2
+
+
+def test_an_object_without_a_page_is_refused(post, django_user_model):
+    user = django_user_model.objects.create(username="ann")
+    with pytest.raises(ValueError, match="PAGESTATS_CONTENT"), assert_recorded(user):
+        pass
+
+
+@recording(on=False)
+class Switched(TestCase):
+    client_class = Browser
+
+    def test_it_is_off_for_the_class(self):
+        assert django_settings.PAGESTATS_ENABLED is False
+        with assert_not_recorded():
+            self.client.get("/")
+
+    @recording()
+    def test_and_on_for_one_test(self):
+        with assert_recorded("/"):
+            self.client.get("/")
+
+
+class Committed(TransactionTestCase):
+    client_class = Browser
+
+    def test_it_works_where_transactions_are_committed(self):
+        with assert_recorded("/", times=1):
+            self.client.get("/")
+
+
+class Awaited(TestCase):
+    async_client_class = AsyncBrowser
+
+    async def test_it_works_in_an_async_test(self):
+        async with assert_recorded("/", times=1):
+            await self.async_client.get("/")
+        async with assert_not_recorded("/", reason="repeat"):
+            await self.async_client.get("/")
+        async with assert_not_recorded("/", reason="bot"):
+            await self.async_client.get("/", headers={"User-Agent": "Googlebot/2.1"})
+        with pytest.raises(AssertionError, match="none was; not recorded: repeat"):
+            async with assert_recorded("/"):
+                await self.async_client.get("/")
+        with pytest.raises(ZeroDivisionError):
+            async with assert_recorded("/"):
+                raise ZeroDivisionError
+
+
+# -- Made-up views -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pending", [False, True])
+@pytest.mark.parametrize("returning", [False, True])
+def test_views_over_days(post, pending, returning):
+    assert add_views(post, 5, days=3, visitors=2, until=T0, pending=pending, returning=returning) == 15
+    end = T0.date()
+    told = report(end - timedelta(days=2), end, dimension="page", value="/hello")
+    assert [(day.views, day.visitors) for day in told.days] == [(5, 2)] * 3
+    assert told.visitors == (2 if returning else 6)
+    assert PageView.objects.pending().count() == (15 if pending else 0)
+
+
+def test_views_of_today(db, settings):
+    add_views("/pricing")
+    assert [(row.path, row.views) for row in snapshot().page_stats] == [("/pricing", 1)]
+    settings.PAGESTATS_CONTENT = SOURCES
+    post = Post(title="Hello", slug="pricing")
+    assert views_of(post, days=1) == 1
+    assert views_of(post, days=1, at=timezone.now() - timedelta(days=2)) == 0
+
+
+@pytest.mark.parametrize("arguments", [{"views": 45}, {"views": 90, "visitors": 2}, {"visitors": 0}])
+def test_more_views_than_would_count_are_refused(db, arguments):
+    with pytest.raises(ValueError, match="more visitors"):
+        add_views("/a", **arguments)

@@ -1,0 +1,729 @@
+"""Verify finds every figure that differs from the page views, and no other; repair sets right what it finds."""
+
+import json
+import random
+from datetime import UTC, date, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import F
+from django_q.models import OrmQ
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagestats import retention, sql, tasks
+from pagestats.hits import instant
+from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
+from pagestats.recording import record_page_views
+from pagestats.rollups import Drift, backfill, begin_verification, repair, slices, verify, verifying
+from tests.factories import T0, a_hit, raw_views
+from tests.oracle import expected_rollups, rolled_back, stored_rollups
+from tests.workers import Signals, Team
+
+ZONE = "Europe/Amsterdam"
+TODAY = date(2026, 3, 14)
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+
+
+def tables() -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table that a repair may touch, but for the versions of locks and rows of zeros."""
+    columns = {
+        Visitor: ("session_id", "first_seen", "last_day", "last_sealed_day"),
+        PageTotal: ("path", "views", "visitors", "first_viewed", "last_viewed"),
+        Rollup: ("dimension", "value", "day", "views", "visitors", "new_visitors"),
+        Return: ("dimension", "value", "previous_day", "day", "visitors"),
+        PageView: ("path", "page_type", "session_id", "timestamp", "rolled_up"),
+    }
+    rows = {model.__name__: sorted(model.objects.values_list(*names), key=repr) for model, names in columns.items()}
+    rows["Visitor"] = [row for row in rows["Visitor"] if any(row[1:])]
+    for name, figures in (("PageTotal", slice(1, 3)), ("Rollup", slice(3, None)), ("Return", slice(4, None))):
+        rows[name] = [row for row in rows[name] if any(row[figures])]
+    return rows
+
+
+@pytest.fixture(params=[20_000, 3], ids=["in one slice", "in many slices"])
+def slicing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "VIEWS_IN_A_SLICE", request.param)
+    monkeypatch.setattr(verifying, "VIEWS_OF_DAYS_IN_A_SLICE", request.param)
+    monkeypatch.setattr(verifying, "ROWS_IN_A_SLICE", request.param - 1)
+
+
+@pytest.fixture
+def some_site(slicing: None, db: None) -> None:
+    """Three sessions on three pages on four days; one of the pages has more views than a small slice."""
+    hits = [
+        a_hit(path=path, session_id=session_id, at=T0 + days * DAY)
+        for path, session_id, days in [
+            ("/a", "s", 0),
+            ("/a", "s", 1),
+            ("/a", "s", 3),
+            ("/a", "t", 1),
+            ("/a", "t", 2),
+            ("/b", "s", 1),
+            ("/b", "t", 3),
+            ("/c", "u", 0),
+        ]
+    ]
+    assert record_page_views(hits) == 8
+    assert record_page_views([a_hit(path="/a", session_id="s", at=T0 + 2 * HOUR)]) == 1
+
+
+def rollup(dimension: str, value: str, days: int) -> Any:
+    return Rollup.objects.filter(dimension=dimension, value=value, day=TODAY + days * DAY)
+
+
+def returned(dimension: str, value: str, before: int, days: int) -> Any:
+    return Return.objects.filter(
+        dimension=dimension, value=value, previous_day=TODAY + before * DAY, day=TODAY + days * DAY
+    )
+
+
+def test_what_was_recorded_is_exact(some_site: None) -> None:
+    before = tables()
+    assert list(verify()) == []
+    assert list(repair()) == []
+    assert tables() == before
+
+
+# What drift is, by the oracle
+
+
+def drift_by_the_oracle(zone: str = ZONE) -> list[Drift]:
+    """Return what differs between the derived tables and the rolled-up page views, worked out from the definitions."""
+    counted, stored = expected_rollups(PageView.objects.rolled_up(), zone), stored_rollups()
+    found = []
+
+    def compare(names: str, counted: Any, stored: Any, **key: Any) -> None:
+        for name, one, other in zip(names.split(), counted, stored, strict=True):
+            if one != other:
+                found.append(Drift(figure=name, counted=one, stored=other, **key))
+
+    for session_id in counted.visitors.keys() | stored.visitors.keys():
+        compare(
+            "first_seen last_day",
+            counted.visitors.get(session_id, (None, None)),
+            stored.visitors.get(session_id, (None, None)),
+            table="visitor",
+            value=session_id,
+        )
+    for key in counted.rollups.keys() | stored.rollups.keys():
+        compare(
+            "views visitors new_visitors",
+            counted.rollups.get(key, (0, 0, 0)),
+            stored.rollups.get(key, (0, 0, 0)),
+            table="rollup",
+            **dict(zip(("dimension", "value", "day"), key, strict=True)),
+        )
+    for key in counted.returns.keys() | stored.returns.keys():
+        compare(
+            "visitors",
+            [counted.returns.get(key, 0)],
+            [stored.returns.get(key, 0)],
+            table="return",
+            **dict(zip(("dimension", "value", "previous_day", "day"), key, strict=True)),
+        )
+    for path in counted.page_totals.keys() | stored.page_totals.keys():
+        nothing = (0, 0, None, None)
+        those = counted.page_totals.get(path, nothing), stored.page_totals.get(path, nothing)
+        if path not in counted.page_totals:
+            those = (0, 0), those[1][:2]
+        names = "views visitors first_viewed last_viewed" if len(those[0]) == 4 else "views visitors"
+        compare(names, *those, table="page total", dimension="page", value=path)
+    return in_order(found)
+
+
+def in_order(drift: Any) -> list[Drift]:
+    return sorted(drift, key=repr)
+
+
+# Damage to what is derived
+
+COLUMNS: list[tuple[Any, str]] = [
+    *((Rollup, name) for name in ("views", "visitors", "new_visitors")),
+    (Return, "visitors"),
+    *((PageTotal, name) for name in ("views", "visitors", "first_viewed", "last_viewed")),
+    *((Visitor, name) for name in ("first_seen", "last_day")),
+]
+MICROSECOND = timedelta(microseconds=1)
+STEPS = {int: 1, datetime: MICROSECOND, date: DAY}
+
+
+TABLES: dict[Any, tuple[str, tuple[str, ...]]] = {
+    Rollup: ("rollup", ("dimension", "value", "day")),
+    Return: ("return", ("dimension", "value", "previous_day", "day")),
+    PageTotal: ("page total", ("path",)),
+    Visitor: ("visitor", ("session_id",)),
+}
+
+
+def key_of(model: Any, row: Any) -> dict[str, Any]:
+    """Return the fields of a drift that say which row it is in."""
+    key = {name: getattr(row, name) for name in TABLES[model][1]}
+    if model is PageTotal:
+        return {"dimension": "page", "value": key["path"]}
+    return {"value": key["session_id"]} if model is Visitor else key
+
+
+@pytest.mark.parametrize(("model", "column"), COLUMNS)
+def test_figures_that_were_changed_are_found_named_and_set_right_and_nothing_else_is_written(
+    some_site: None, model: Any, column: str
+) -> None:
+    before = tables()
+    drift = []
+    rows = [*model.objects.order_by("pk")]
+    assert len(rows) >= 3
+    for number, row in enumerate(rows):
+        if number % 3 == 2:
+            continue
+        right = getattr(row, column)
+        wrong = right + (-1) ** number * STEPS[type(right)]
+        model.objects.filter(pk=row.pk).update(**{column: wrong})
+        drift.append(Drift(table=TABLES[model][0], figure=column, stored=wrong, counted=right, **key_of(model, row)))
+    assert in_order(verify()) == in_order(drift)
+    assert in_order(repair()) == in_order(drift)
+    assert tables() == before
+
+
+def assert_found_and_mended(before: Any = None) -> list[Drift]:
+    """Verify, repair, and return the drift: what the oracle says it is, all of it, and none of it is left."""
+    drift = drift_by_the_oracle()
+    damaged = tables()
+    assert in_order(verify()) == drift
+    assert tables() == damaged
+    assert in_order(repair()) == drift
+    assert drift_by_the_oracle() == list(verify()) == []
+    assert tables()["PageView"] == damaged["PageView"]
+    if before is not None:
+        assert tables() == before
+    return drift
+
+
+@pytest.mark.parametrize("model", [Rollup, Return, PageTotal, Visitor])
+def test_rows_that_were_lost_are_found_and_made_again(some_site: None, model: Any) -> None:
+    before = tables()
+    for row in [*model.objects.order_by("pk")][1::2]:
+        model.objects.filter(pk=row.pk).delete()
+    assert assert_found_and_mended(before)
+    model.objects.all().delete()
+    assert len(assert_found_and_mended(before)) >= 6
+
+
+def test_all_that_is_derived_is_made_again(some_site: None) -> None:
+    before = tables()
+    for model in (Rollup, Return, PageTotal, Visitor, Calendar):
+        model.objects.all().delete()
+    assert_found_and_mended(before)
+
+
+def test_rows_that_nobody_recorded_are_found_and_come_to_nothing(some_site: None) -> None:
+    before = tables()
+    days = {"a day before all": TODAY - DAY, "a day after all": TODAY + 99 * DAY}
+    for day in days.values():
+        for dimension, value in (("site", ""), ("page", "/a")):
+            Rollup.objects.create(dimension=dimension, value=value, day=day, views=1, visitors=2, new_visitors=3)
+            Return.objects.create(
+                dimension=dimension, value=value, previous_day=day - DAY, day=day + 2 * DAY, visitors=1
+            )
+    for path in ("", "/A", "/a ", "/é"):  # before, between and after all
+        Rollup.objects.create(dimension="page", value=path, day=TODAY, views=1, visitors=2, new_visitors=3)
+        Return.objects.create(dimension="page", value=path, previous_day=TODAY, day=TODAY + DAY, visitors=1)
+        PageTotal.objects.create(path=f"{path}!", views=1, visitors=2, first_viewed=T0, last_viewed=T0)
+    Visitor.objects.create(session_id="S", first_seen=T0, last_day=TODAY)
+    Visitor.objects.create(session_id="ss", last_day=TODAY)
+    assert len(assert_found_and_mended(before)) == 4 * 4 + 4 * 6 + 3
+
+
+def test_rows_of_zeros_and_visitors_that_are_but_locks_are_as_good_as_none(some_site: None) -> None:
+    Rollup.objects.create(dimension="page", value="/z", day=TODAY, views=0, visitors=0, new_visitors=0)
+    Rollup.objects.create(dimension="site", value="", day=TODAY - DAY, views=0, visitors=0, new_visitors=0)
+    Return.objects.create(dimension="page", value="/a", previous_day=TODAY - DAY, day=TODAY, visitors=0)
+    PageTotal.objects.create(path="/z", views=0, visitors=0, first_viewed=T0, last_viewed=T0)
+    Visitor.objects.create(session_id="z")
+    assert list(verify()) == list(repair()) == []
+    assert PageTotal.objects.filter(path="/z").exists()
+
+
+# Damage to the page views
+
+
+def test_page_views_that_were_deleted_are_taken_out_of_all_figures(some_site: None) -> None:
+    for gone in (
+        PageView.objects.filter(session_id="s", path="/a").order_by("pk")[1:2],
+        PageView.objects.filter(path="/c"),
+        PageView.objects.filter(session_id="s"),
+        PageView.objects.all(),
+    ):
+        PageView.objects.filter(pk__in=[view.pk for view in gone]).delete()
+        assert assert_found_and_mended()
+    assert not PageTotal.objects.exists()
+
+
+def test_page_views_that_were_stored_as_if_rolled_up_are_added_to_all_figures(some_site: None) -> None:
+    new = [("/a", "s", T0 - DAY), ("/a", "new", T0 + 9 * DAY), ("/new", "t", T0), ("/a", "s", T0)]
+    for path, session_id, at in new:
+        PageView.objects.create(path=path, session_id=session_id, timestamp=at, rolled_up=True)
+    assert assert_found_and_mended()
+
+
+def test_pending_page_views_count_nowhere(some_site: None) -> None:
+    before = tables()
+    raw_views([("/a", "s", T0 - DAY), ("/p", "p", T0)])
+    assert list(verify()) == list(repair()) == []
+    PageView.objects.update(rolled_up=False)
+    drift = assert_found_and_mended()
+    assert len(drift) > 20
+    PageView.objects.filter(path__in=("/a", "/b", "/c"), timestamp__gte=T0).update(rolled_up=True)
+    assert assert_found_and_mended()
+    PageView.objects.filter(rolled_up=False).delete()
+    assert tables() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "/c"},
+        {"path": "/new"},
+        {"session_id": "t"},
+        {"session_id": "new"},
+        {"timestamp": F("timestamp") + 12 * HOUR},
+    ],
+    ids=str,
+)
+def test_page_views_that_were_changed_are_moved_in_all_figures(some_site: None, change: dict[str, Any]) -> None:
+    for view in [*PageView.objects.order_by("pk")][::3]:
+        PageView.objects.filter(pk=view.pk).update(**change)
+    assert assert_found_and_mended()
+
+
+def test_a_day_on_which_clocks_were_changed_a_year_before_is_no_visitor_s_last_one(db: None) -> None:
+    # On 31 March 2024, 366 days before the first page view: from there on days are reckoned.
+    record_page_views(a_hit(session_id=session_id, at=datetime(2025, 4, 1, 12, tzinfo=UTC)) for session_id in "st")
+    retention.erase("t")
+    assert list(verify()) == []
+
+
+def test_the_first_page_view_of_a_site_is_of_its_day_though_it_comes_meanwhile(db: None) -> None:
+    checked = slices()
+    assert next(checked).then.part == "site"
+    # By the clocks of Amsterdam it is the next day; those of 1901 were behind.
+    record_page_views([a_hit(at=instant(None).replace(hour=23, minute=20))])
+    assert [drift for each in checked for drift in each.drift] == []
+
+
+def test_page_views_around_midnight_are_of_their_days_to_the_microsecond(slicing: None, db: None) -> None:
+    summer_time_begins = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)  # that day has 23 hours
+    for midnight in (summer_time_begins, summer_time_begins + 23 * HOUR):
+        record_page_views([a_hit(path=f"/{midnight:%d}", at=midnight - MICROSECOND)])
+        record_page_views([a_hit(path=f"/{midnight:%d}!", at=midnight)])
+    assert [
+        str(day) for day in Rollup.objects.filter(dimension="site").order_by("day").values_list("day", flat=True)
+    ] == [
+        "2026-03-28",
+        "2026-03-29",
+        "2026-03-30",
+    ]
+    assert list(verify()) == []
+    for sign in (1, -1):
+        PageView.objects.filter(path__endswith="!").update(timestamp=F("timestamp") - sign * MICROSECOND)
+        assert {drift.table for drift in assert_found_and_mended()} == {"rollup", "return", "page total", "visitor"}
+
+
+# Any damage, any zone
+
+ZONES = [
+    "Europe/Amsterdam",
+    "America/Santiago",
+    "America/St_Johns",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Asia/Kathmandu",
+]
+INSTANTS = [
+    datetime(2010, 11, 7, 2, 30, tzinfo=UTC),  # midnight in St. John's; a minute later it is 23:01 of the day before
+    datetime(2010, 11, 7, 2, 45, tzinfo=UTC),
+    datetime(2011, 12, 30, 9, 59, 59, 999999, tzinfo=UTC),  # in Apia there was no 30th
+    datetime(2011, 12, 30, 10, tzinfo=UTC),
+    *(
+        datetime(2025, month, day, hour, tzinfo=UTC) + shift
+        for month, day, hours in (
+            (3, 29, (22, 23)),
+            (3, 30, (21, 22)),
+            (10, 25, (22,)),
+            (10, 26, (22, 23)),
+            (9, 7, (3, 4)),  # midnight is skipped in Santiago
+            (4, 6, (3, 4)),
+        )
+        for hour in hours
+        for shift in (-MICROSECOND, timedelta(0))
+    ),
+]
+rows = st.tuples(st.sampled_from(["/a", "/A", "/a "]), st.sampled_from(["s", "S", "s "]), st.sampled_from(INSTANTS))
+figures = st.tuples(st.sampled_from(COLUMNS), st.integers(0, 50), st.sampled_from([-2, 1]))
+
+
+@pytest.mark.django_db
+@given(
+    zone=st.sampled_from(ZONES),
+    recorded=st.lists(rows, max_size=12),
+    pending=st.lists(rows, max_size=3),
+    invented=st.lists(rows, max_size=2),
+    deleted=st.lists(st.integers(0, 50), max_size=2),
+    changed=st.lists(figures, max_size=3),
+    size=st.sampled_from([1, 2, 100]),
+)
+@settings(max_examples=15)
+def test_any_damage_in_any_zone_is_found_as_the_oracle_says_and_mended(
+    zone: str, recorded: Any, pending: Any, invented: Any, deleted: Any, changed: Any, size: int
+) -> None:
+    with rolled_back(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verifying, "VIEWS_IN_A_SLICE", size)
+        patch.setattr(verifying, "VIEWS_OF_DAYS_IN_A_SLICE", size)
+        patch.setattr(verifying, "ROWS_IN_A_SLICE", size)
+        Calendar.objects.create(pk=Calendar.ROW, zone=zone)
+        half = len(recorded) // 2
+        record_page_views(a_hit(path=path, session_id=session_id, at=at) for path, session_id, at in recorded[:half])
+        raw_views(recorded[half:])
+        list(backfill())
+        raw_views(pending)
+        assert list(verify()) == drift_by_the_oracle(zone) == []
+        for path, session_id, at in invented:
+            PageView.objects.create(path=path, session_id=session_id, timestamp=at, rolled_up=True)
+        views = [*PageView.objects.all()]
+        for number in deleted:
+            if views:
+                PageView.objects.filter(pk=views[number % len(views)].pk).delete()
+        for (model, column), number, sign in changed:
+            if stored := [*model.objects.all()]:
+                row = stored[number % len(stored)]
+                if value := getattr(row, column):
+                    model.objects.filter(pk=row.pk).update(**{column: value + sign * STEPS[type(value)]})
+        drift = drift_by_the_oracle(zone)
+        assert in_order(verify()) == drift
+        assert in_order(repair()) == drift
+        assert list(verify()) == drift_by_the_oracle(zone) == []
+
+
+# Where page views were pruned
+
+
+@pytest.fixture
+def sealed_site(some_site: None) -> None:
+    """The first two of four days are sealed; after that, views were recorded of each of the others."""
+    for _ in retention.prune(TODAY + 2 * DAY, at=T0 + 9 * DAY):
+        pass
+    assert {view.timestamp.date() for view in PageView.objects.all()} == {TODAY + 2 * DAY, TODAY + 3 * DAY}
+    hits = [
+        a_hit(path=path, session_id=session_id, at=T0 + days * DAY + 5 * HOUR)
+        for path, session_id, days in [("/a", "s", 2), ("/b", "t", 2), ("/c", "s", 3), ("/c", "u", 2), ("/d", "v", 3)]
+    ]
+    assert record_page_views(hits) == 5
+
+
+def test_sealed_days_are_not_judged_and_what_is_after_them_is_exact(sealed_site: None) -> None:
+    before = tables()
+    assert list(verify()) == list(repair()) == []
+    Rollup.objects.filter(day__lt=TODAY + 2 * DAY).update(visitors=F("visitors") + 1)
+    Return.objects.filter(day__lt=TODAY + 2 * DAY).update(visitors=F("visitors") + 1)
+    assert list(verify()) == []
+    Rollup.objects.filter(day__lt=TODAY + 2 * DAY).update(visitors=F("visitors") - 1)
+    Return.objects.filter(day__lt=TODAY + 2 * DAY).update(visitors=F("visitors") - 1)
+    assert tables() == before
+
+
+@pytest.mark.parametrize(("model", "column"), COLUMNS)
+def test_figures_of_unsealed_days_are_found_and_set_right(sealed_site: None, model: Any, column: str) -> None:
+    before = tables()
+    seal = TODAY + 2 * DAY
+    rows = [row for row in model.objects.order_by("pk") if getattr(row, "day", seal) >= seal]
+    if model is Return:  # what came to a page from before the seal stands
+        rows = [row for row in rows if row.dimension == "site" or row.previous_day >= seal]
+    if column in ("first_seen", "first_viewed"):  # of page views that were pruned only this tells
+        rows = [row for row in rows if getattr(row, column) >= T0 + 2 * DAY]
+    assert rows
+    drift = []
+    for row in rows:
+        right = getattr(row, column)
+        wrong = right + STEPS[type(right)]
+        model.objects.filter(pk=row.pk).update(**{column: wrong})
+        drift.append(Drift(table=TABLES[model][0], figure=column, stored=wrong, counted=right, **key_of(model, row)))
+    assert in_order(verify()) == in_order(repair()) == in_order(drift)
+    assert tables() == before
+
+
+def test_rows_that_a_killed_prune_left_are_counted_nowhere(some_site: None) -> None:
+    chunks = retention.prune(TODAY + 2 * DAY, at=T0 + 9 * DAY, batch_size=1)
+    next(chunks)
+    assert PageView.objects.filter(timestamp__lt=T0 + DAY + 12 * HOUR).exists()
+    assert list(verify()) == []
+    record_page_views([a_hit(path="/b", session_id="s", at=T0 + 5 * DAY)])
+    assert list(verify()) == list(repair()) == []
+
+
+def test_what_a_repair_counts_anew_is_not_told_over_the_seal(sealed_site: None) -> None:
+    seal = TODAY + 2 * DAY
+    Seal.objects.update(open_from=TODAY + 9 * DAY)
+    PageView.objects.filter(path="/c", session_id="s", timestamp__gte=T0 + 3 * DAY).delete()
+    assert list(repair())
+    assert list(Seal.objects.values_list("before", "open_from")) == [(seal, TODAY + 3 * DAY)]
+
+
+# While others are at work
+
+
+def test_a_prune_and_a_new_zone_in_the_middle_are_gone_along_with(some_site: None) -> None:
+    checked = verifying.slices()
+    assert next(checked).drift == ()
+    for _ in retention.prune(TODAY + DAY, at=T0 + 9 * DAY):
+        pass
+    assert [drift for each in checked for drift in each.drift] == []
+
+    Calendar.objects.update(sealed_before=None)
+    for model in (Rollup, Return, PageTotal, Visitor):
+        model.objects.all().delete()
+    PageView.objects.update(rolled_up=False, timestamp=F("timestamp") - HOUR)
+    list(backfill())
+    checked = verifying.slices()
+    assert next(checked).drift == ()
+    for model in (Rollup, Return, PageTotal, Visitor):
+        model.objects.all().delete()
+    PageView.objects.update(rolled_up=False)
+    Calendar.objects.update(zone="Pacific/Kiritimati")
+    list(backfill())
+    assert {drift.table for each in checked for drift in each.drift} == set()
+
+
+def test_what_another_repair_set_right_meanwhile_is_not_added_twice(
+    some_site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tables()
+    wait, others = verifying._wait_for_other_repairs, []
+
+    def after_another(*, using: str) -> None:
+        if not others:
+            others.append(None)
+            others.extend(repair())
+        wait(using=using)
+
+    monkeypatch.setattr(verifying, "_wait_for_other_repairs", after_another)
+    Rollup.objects.filter(dimension="site").update(views=F("views") + 1)
+    Return.objects.update(visitors=F("visitors") + 2)
+    PageTotal.objects.update(visitors=F("visitors") - 3)
+    damage = len(drift_by_the_oracle())
+    mine = [*repair()]
+    assert (len(mine), len(others) - 1) == (0, damage)
+    assert tables() == before
+
+
+def write(number: int, signals: Signals) -> int:
+    """Record views and have pending ones folded in until the test says stop; return how many."""
+    chance = random.Random(number)
+    written = 0
+    while not signals.stop.is_set():
+        at = T0 + chance.randrange(5 * 24 * 60) * timedelta(minutes=1)
+        hits = [
+            a_hit(path=f"/{chance.randrange(4)}", session_id=f"s{chance.randrange(9)}", at=at + n * HOUR)
+            for n in range(3)
+        ]
+        written += record_page_views(hits[:2])
+        if chance.random() < 0.2:
+            rows = [(hits[2].path, hits[2].session_id, hits[2].at)]
+            written += len(sql.retrying(lambda rows=rows: raw_views(rows), using="default"))
+            for _ in backfill():
+                pass
+    return written
+
+
+def mend(number: int, signals: Signals) -> int:
+    """Repair at the same time as another process, and return how many figures differed."""
+    signals.together()
+    return len(list(repair()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beside_writers_nothing_is_found_that_is_right_and_what_is_wrong_is_set_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record_page_views(a_hit(path=f"/{n % 4}", session_id=f"s{n % 9}", at=T0 + 7 * n * HOUR) for n in range(40))
+    with Team(2) as team:
+        team.start(write, [1, 2])
+        recorded = PageView.objects.count()
+        while PageView.objects.count() == recorded:
+            pass  # the writers have to be started first
+        moved = 0
+        for number in range(6):
+            for name in ("VIEWS_IN_A_SLICE", "VIEWS_OF_DAYS_IN_A_SLICE"):
+                monkeypatch.setattr(verifying, name, (20, 20_000)[number % 2])
+            views = PageView.objects.count()
+            assert list(verify()) == []
+            moved += PageView.objects.count() > views
+        assert moved >= 3, "the writers stood still"
+        for _ in range(2):
+            damaged = 0
+            for model, figure in ((Rollup, "views"), (Return, "visitors"), (PageTotal, "visitors")):
+                damaged += sql.retrying(
+                    lambda model=model, figure=figure: model.objects.all().update(**{figure: F(figure) + 1}),
+                    using="default",
+                )
+            assert len(list(repair())) == damaged
+            assert list(verify()) == []
+        team.stop()
+        assert all(written > 10 for written in team.results())
+        for _ in range(2):
+            for model in (Rollup, Return, PageTotal):
+                model.objects.all().update(visitors=F("visitors") + 1)
+            damaged = len(drift_by_the_oracle())
+            assert sum(team.run(mend, [1, 2])) == damaged
+    assert list(verify()) == drift_by_the_oracle() == []
+
+
+# How it goes
+
+
+def test_it_goes_on_from_where_it_was_in_another_process(some_site: None) -> None:
+    Rollup.objects.filter(value="/a").update(views=F("views") + 1)
+    Rollup.objects.filter(value="/b", day=TODAY + DAY).delete()
+    whole = [each.drift for each in verifying.slices()]
+    position, parts = verifying.Position(), []
+    while position.part != "end":
+        each = next(verifying.slices(start=verifying.Position.from_json(json.loads(json.dumps(position.to_json())))))
+        parts.append(each.drift)
+        position = each.then
+    assert parts == whole
+    assert in_order(drift for part in parts for drift in part) == drift_by_the_oracle()
+
+
+@pytest.mark.django_db
+def test_the_number_of_statements_does_not_grow_with_what_is_in_a_slice(django_capture_queries: Any) -> None:
+    def view(count: int) -> list[str]:
+        record_page_views(a_hit(path=f"/{n % 9}", session_id=f"s{n}", at=T0 + n * HOUR) for n in range(count))
+        return django_capture_queries(lambda: list(verify()))
+
+    few, many = view(10), view(300)
+    assert len(few) == len(many) < 25
+    assert not [query for query in many if query.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+def run(*args: Any, **options: Any) -> str:
+    out = StringIO()
+    call_command("verify_aggregates", *args, stdout=out, **options)
+    return out.getvalue().strip()
+
+
+def test_the_command_says_that_all_is_exact_and_leaves_a_run(some_site: None) -> None:
+    raw_views([("/p", "p", T0)])
+    assert run() == "Exact: 18 cells of 4 days, 3 pages and 3 visitors agree with 9 page views"
+    verified = Run.objects.get()
+    assert (verified.kind, verified.status, verified.processed) == ("verify", "finished", 27)
+    assert verified.result == {
+        "cells": 18,
+        "days": 4,
+        "pages": 3,
+        "visitors": 3,
+        "page_views": 9,
+        "drift": 0,
+        "total": 27,
+        "sealed_before": None,
+    }
+
+
+@pytest.mark.django_db
+def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None:
+    record_page_views(a_hit(path=f"/{number}") for number in range(5))
+    Rollup.objects.filter(dimension="page").update(views=1234)
+    out = StringIO()
+    with pytest.raises(CommandError, match=r"^5 figures differ from the page views\. manage\.py .* --repair"):
+        call_command("verify_aggregates", "--limit=2", stdout=out)
+    assert out.getvalue().splitlines() == [
+        "rollup page /0 on 2026-03-14: views is 1,234, counted 1",
+        "rollup page /1 on 2026-03-14: views is 1,234, counted 1",
+        "… and 3 more",
+    ]
+    assert Run.objects.get().result["drift"] == 5
+    assert run("--repair", "--limit=1").splitlines() == [
+        "set right: rollup page /0 on 2026-03-14: views is 1,234, counted 1",
+        "… and 4 more",
+        "Set 5 figures right",
+        "Exact: 6 cells of 1 days, 5 pages and 1 visitors agree with 5 page views",
+    ]
+    assert run("--repair").startswith("Exact: ")
+    with pytest.raises(CommandError, match="--limit is -1"):
+        run("--limit=-1")
+
+
+def test_the_command_says_what_is_sealed(sealed_site: None) -> None:
+    assert run().splitlines()[0] == ("Days before 2026-03-16 are sealed: their page views were pruned. Not judged")
+
+
+def test_a_drift_says_where_it_is() -> None:
+    of_return = Drift(
+        table="return",
+        dimension="site",
+        value="",
+        day=TODAY,
+        previous_day=TODAY - DAY,
+        figure="visitors",
+        stored=2,
+        counted=0,
+    )
+    assert str(of_return) == "return site on 2026-03-14 before on 2026-03-13: visitors is 2, counted 0"
+    of_visitor = Drift(table="visitor", value="s", figure="last_day", stored=None, counted=TODAY)
+    assert str(of_visitor) == "visitor s: last_day is none, counted 2026-03-14"
+
+
+# On the cluster
+
+
+def queued() -> list[tuple[str, tuple[int, int]]]:
+    return [(row.task["func"], row.task["args"]) for row in OrmQ.objects.order_by("pk")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_verification_is_a_chain_of_tasks_and_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_page_views(a_hit(path=f"/{n % 4}", session_id=f"s{n % 9}", at=T0 + 7 * n * HOUR) for n in range(40))
+    Rollup.objects.filter(value="/1").update(views=F("views") + 1)
+    drift = len(drift_by_the_oracle())
+    monkeypatch.setattr(tasks, "BUDGET", timedelta(0))
+    monkeypatch.setattr(verifying, "VIEWS_IN_A_SLICE", 10)
+    monkeypatch.setattr(verifying, "VIEWS_OF_DAYS_IN_A_SLICE", 10)
+    verified = tasks.verify()
+    assert verified is not None
+    assert tasks.verify() is None  # one is under way
+    for link in range(99):
+        if not queued():
+            break
+        assert queued() == [("pagestats.tasks.verify_slices", (verified.pk, link))]
+        OrmQ.objects.all().delete()
+        tasks.verify_slices(verified.pk, link)
+        if link == 3:  # delivered twice, or too late
+            assert tasks.verify_slices(verified.pk, link) == tasks.verify_slices(verified.pk, link + 2) == 0
+    assert link > 8
+    verified.refresh_from_db()
+    assert (verified.status, verified.processed, verified.result["drift"]) == ("finished", 120, drift)
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_verification_that_died_is_carried_on_by_the_cleanup_and_never_stays_running() -> None:
+    record_page_views([a_hit()])
+    of_command = begin_verification()
+    chain = tasks.verify()
+    assert chain is None
+    Run.objects.update(updated=F("updated") - timedelta(minutes=2))
+    chain = tasks.verify()
+    assert chain is not None
+    of_command.refresh_from_db()
+    assert of_command.status == "stopped"
+    OrmQ.objects.all().delete()
+    tasks.clean_up()
+    assert queued() == []
+    Run.objects.update(updated=F("updated") - timedelta(minutes=2))
+    tasks.clean_up()
+    tasks.clean_up()
+    assert queued() == [("pagestats.tasks.verify_slices", (chain.pk, 0))]
+    tasks.verify_slices(chain.pk, 0)
+    chain.refresh_from_db()
+    assert (chain.status, chain.result["drift"]) == ("finished", 0)
+    assert chain.finished is not None

@@ -1,0 +1,61 @@
+"""A site with a strict policy whose pages have the tracker, and which writes into its log what arrives.
+
+What follows the `?` of a page is what the page is like: `every` is that of the tracker, `no-store`, `prerender` and
+`prefetch` another path, and `frame` a path that it has in a frame.
+"""
+
+import json
+import os
+
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.http import Http404, HttpResponse, JsonResponse
+from django.template import engines
+from django.urls import include, path
+
+PAGE = (
+    "{% load pagestats %}<!doctype html><title>A page</title>{% pagestats_tracker every=every %}"
+    '{% if frame %}<iframe src="{{ frame }}"></iframe>{% endif %}'
+)
+
+
+def told(get_response):
+    """Write each request into the log."""
+
+    def middleware(request):
+        body = json.loads(request.body) if request.method == "POST" else {}
+        response = get_response(request)
+        purpose = request.headers.get("Sec-Purpose", "")
+        line = {"to": request.path, "path": body.get("path"), "status": response.status_code, "purpose": purpose}
+        # One write: print() makes several, between which another thread may write.
+        os.write(1, f"told {json.dumps(line)}\n".encode())
+        return response
+
+    return middleware
+
+
+def page(request, slug):
+    asked = request.GET
+    tracked = {"every": asked.get("every", 600), "frame": asked.get("frame")}
+    content = engines["django"].from_string(PAGE).render(tracked)
+    response = HttpResponse(content, status=404 if slug == "lost" else 200)
+    response["Content-Security-Policy"] = "default-src 'self'"
+    if "no-store" in asked:
+        response["Cache-Control"] = "no-store"
+    for ahead in {"prerender", "prefetch"} & set(asked):
+        response["Speculation-Rules"] = f'"/rules/{ahead}{asked[ahead]}"'
+    return response
+
+
+def rules(request, ahead, slug):
+    if ahead not in {"prerender", "prefetch"}:
+        raise Http404
+    rule = {ahead: [{"urls": [f"/{slug}"], "eagerness": "immediate"}]}
+    return JsonResponse(rule, content_type="application/speculationrules+json")
+
+
+urlpatterns = [
+    path("hello/", include("pagestats.beacons")),
+    path("rules/<slug:ahead>/<slug:slug>", rules),
+    path("<slug:slug>", page),
+    *staticfiles_urlpatterns(),
+]
