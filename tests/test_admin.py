@@ -462,12 +462,9 @@ def test_the_page_says_when_the_figures_were_verified_and_what_was_found(admin_c
     list(verification(begin_verification()))
     Run.objects.filter(kind="verify").update(finished=T0)
     texts = Page(admin_client.get(STATS)).texts
-    assert texts[texts.index("Verified") + 1 :][:4] == [
-        "March 14, 2026, 1 p.m.",
-        ":",
-        "1 figure differs",
-        "manage.py verify_aggregates",
-    ]
+    verified = texts[texts.index("Verified") + 1 :]
+    assert verified[:4] == ["March 14, 2026, 1 p.m.", ":", "1 figure differs", "manage.py verify_aggregates"]
     assert "Days before March 5, 2026 are sealed: their page views were pruned." in texts
     begin_verification()  # one that runs, or died, says nothing yet
-    assert Page(admin_client.get(STATS)).texts == texts
+    texts = Page(admin_client.get(STATS)).texts
+    assert texts[texts.index("Verified") + 1 :] == verified
