@@ -20,7 +20,7 @@ from pagestats.hits import instant
 from pagestats.models import Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.stats import DayFigures, HourFigures
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import T0, a_hit, now_by_the_clock, raw_views
 from tests.test_stats import CONTENT
 
 DAY = timedelta(days=1)
@@ -104,7 +104,7 @@ def test_a_period_and_an_order_stay_in_the_address(admin_client):
 
 def views_of_days(*counts):
     """Store so many views on each of some days up to today, each of another session; return today's day."""
-    now = instant(None)
+    now = now_by_the_clock()
     today = stats.reporting_day(now)
     for ago, count in enumerate(reversed(counts)):
         record_page_views(a_hit(path="/a", session_id=f"{ago} {n}", at=now - ago * DAY) for n in range(count))
@@ -137,7 +137,7 @@ def test_a_day_that_has_only_begun_has_no_percentage(admin_client):
 
 @pytest.mark.django_db
 def test_the_same_range_a_year_before_is_a_second_comparison(admin_client):
-    now = instant(None)
+    now = now_by_the_clock()
     for days in (1, 2, 366, 367):
         record_page_views([a_hit(at=now - days * DAY, session_id=f"{days}")])
     today = stats.reporting_day(now)
@@ -237,7 +237,7 @@ def test_a_short_period_is_by_hour_with_the_hours_before(admin_client, days):
 def pruned(settings):
     """Views of one page by one session over a seal; a month before, more that are gone."""
     settings.PAGESTATS_IDENTITY = "cookie"
-    at = instant(None) - 40 * DAY
+    at = now_by_the_clock() - 40 * DAY
     for ago in (0, 1, 30, 31, 32):
         record_page_views([a_hit(path="/a", session_id="s", at=at - ago * DAY)])
     list(retention.prune(stats.reporting_day(at) - 20 * DAY))
@@ -307,7 +307,7 @@ def test_pages_are_sorted_searched_and_turned(admin_client, settings):
 def test_one_page_has_a_page_of_its_own(admin_client, settings):
     settings.PAGESTATS_CONTENT = CONTENT
     Post.objects.create(title="Hello", slug="hello", published=True)
-    now = instant(None)
+    now = now_by_the_clock()
     views_of_days(1, 0)
     record_page_views(a_hit(path="/hello", session_id=f"{n}", at=now - DAY) for n in range(3))
     record_heartbeat(a_hit(path="/hello", session_id="here", at=now))

@@ -19,7 +19,7 @@ from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.retention import prune
 from pagestats.rollups import backfill
 from pagestats.testing import add_views
-from tests.factories import a_hit, raw_views
+from tests.factories import a_hit, now_by_the_clock, raw_views
 
 site = admin.AdminSite(name="own")
 
@@ -51,7 +51,7 @@ def own_admin(db, settings):
         Post.objects.create(
             title=slug.title(), slug=slug, published=True, created=CREATED + number * timedelta(days=40)
         )
-    now = timezone.now()
+    now = now_by_the_clock()
     record_page_views(a_hit(path="/second", session_id=f"s{n}", at=now) for n in range(1_234))
     raw_views([("/third", "s0", now)])
     record_page_views(a_hit(path="/third", session_id=f"s{n}", at=now - timedelta(days=10)) for n in range(5))

@@ -14,7 +14,7 @@ from pagestats.hits import instant
 from pagestats.models import ActiveSession, PageView, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.rollups import changing
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import T0, a_hit, now_by_the_clock, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 
 SILENCE = timedelta(minutes=1)
@@ -68,7 +68,7 @@ def assert_all_is_folded():
 
 
 def test_pruning_keeps_what_the_setting_says_and_goes_on_in_the_next_task(settings, monkeypatch):
-    now = instant(None)
+    now = now_by_the_clock()
     raw_views(("/a", f"s{number}", now - timedelta(days=number)) for number in range(6))
     list(rollups.backfill())
     assert tasks.prune() == 0
