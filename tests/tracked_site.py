@@ -7,10 +7,12 @@ What follows the `?` of a page is what the page is like: `every` is that of the 
 import json
 import os
 
+from asgiref.sync import iscoroutinefunction
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.http import Http404, HttpResponse, JsonResponse
 from django.template import engines
 from django.urls import include, path
+from django.utils.decorators import sync_and_async_middleware
 
 PAGE = (
     "{% load pagestats %}<!doctype html><title>A page</title>{% pagestats_tracker every=every %}"
@@ -18,17 +20,32 @@ PAGE = (
 )
 
 
+@sync_and_async_middleware
 def told(get_response):
-    """Write each request into the log."""
+    """Write each request into the log.
 
-    def middleware(request):
+    It is async among async ones: where it were not, who hangs up in the middle of a request would have asgiref look for
+    a thread that has ended (https://github.com/django/asgiref/issues/491), and the log say so.
+    """
+
+    def about(request):
         body = json.loads(request.body) if request.method == "POST" else {}
-        response = get_response(request)
-        purpose = request.headers.get("Sec-Purpose", "")
-        line = {"to": request.path, "path": body.get("path"), "status": response.status_code, "purpose": purpose}
+        return {"to": request.path, "path": body.get("path"), "purpose": request.headers.get("Sec-Purpose", "")}
+
+    def tell(line, response):
         # One write: print() makes several, between which another thread may write.
-        os.write(1, f"told {json.dumps(line)}\n".encode())
+        os.write(1, f"told {json.dumps({**line, 'status': response.status_code})}\n".encode())
         return response
+
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request):
+            return tell(about(request), await get_response(request))
+
+    else:
+
+        def middleware(request):
+            return tell(about(request), get_response(request))
 
     return middleware
 
