@@ -61,6 +61,8 @@ def do(job: dict[str, Any]) -> None:
     from django.core.management import call_command
     from django.db import connection
 
+    from pagestats.tallies import tallies
+
     name = connection.settings_dict["NAME"]
     if connection.vendor == "postgresql":
         with connection._nodb_cursor() as cursor:
@@ -72,6 +74,7 @@ def do(job: dict[str, Any]) -> None:
         figures = getattr(room, job["measure"])(**job["arguments"])
         Path(job["answer"]).write_text(json.dumps(figures))
     finally:
+        tallies.clear()  # at exit their database is gone
         connection.close()
         if connection.vendor == "postgresql":
             with connection._nodb_cursor() as cursor:
