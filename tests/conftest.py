@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from pagestats.sql import plans
 from pagestats.tallies import tallies
 
 # A test that waits for a database takes as long as the database does.
@@ -89,6 +90,12 @@ class Errors(logging.Handler):
         """Return the records so far, and forget them."""
         taken, self.records = self.records, []
         return taken
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_prepared() -> None:
+    """Have no statement depend on how often the tests before used it."""
+    plans.forget()
 
 
 @pytest.fixture(autouse=True)

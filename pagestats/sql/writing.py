@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.timezone import make_naive
 
 from pagestats.models import Visitor
+from pagestats.sql import plans
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ def swap(
             return 0 if _write_rows(cursor, guards[0], connection) else None
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(*_all_in_one(wanted, guards=guards, last=last))
+            plans.execute(cursor, *_all_in_one(wanted, guards=guards, last=last), connection)
             rows: list[tuple[int]] = cursor.fetchall()
         return rows[-1][0] if rows else None
     try:
