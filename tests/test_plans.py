@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from pagestats.models import PageView
 from pagestats.recording import record_visit
-from pagestats.sql import Viewed, look, reading
+from pagestats.sql import Viewed, look, plans, reading
 from pagestats.sql.plans import MOST_STATEMENTS, USES_BEFORE, USES_OF_A_PLAN, Plans
 from tests.factories import T0, a_hit
 
@@ -72,6 +73,13 @@ def test_a_statement_that_could_not_be_prepared_is_tried_again() -> None:
     assert names(prepared, cursor, 1) != [None]
 
 
+def test_a_name_stands_for_one_statement_in_all_processes() -> None:
+    of_one, of_another = (names(Plans(SERVER), Cursor(), USES_BEFORE + 1, sql)[-1] for sql in ("SELECT 1", "SELECT 2"))
+    assert str(of_one).split("_")[1] != str(of_another).split("_")[1]
+    again = names(Plans(SERVER), Cursor(), USES_BEFORE + 1, "SELECT 1")[-1]
+    assert str(of_one).split("_")[1] == str(again).split("_")[1]
+
+
 def prepared_here() -> set[str]:
     if not PREPARES:
         return set()
@@ -97,6 +105,17 @@ def test_visits_are_stored_though_their_plans_are_taken_away() -> None:
             cursor.execute("DEALLOCATE ALL")
     visits(2)
     assert prepared_here() == set()
+    assert PageView.objects.count() == 4 * USES_BEFORE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_visits_are_stored_though_somebody_else_took_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_numbers", repeat(0))
+    visits(1)
+    if PREPARES:
+        assert {plan.rsplit("_", 1)[1] for plan in prepared_here()} >= {"0"}
+    plans.forget()  # as another process does not know what is prepared
+    visits(2)
     assert PageView.objects.count() == 4 * USES_BEFORE
 
 

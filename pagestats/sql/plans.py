@@ -7,6 +7,7 @@ here, by `PREPARE` and `EXECUTE`, and only where the connection leads to the ser
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,8 +22,9 @@ USES_OF_A_PLAN = 1_000
 MOST_STATEMENTS = 64
 """On one connection; what else comes is planned each time."""
 
-LOST = {"26000", "0A000"}
-"""What PostgreSQL says of a plan that somebody took away, and of one whose columns have other types now."""
+LOST = {"26000", "0A000", "42P05"}
+"""What PostgreSQL says of a plan that somebody took away, of one whose columns have other types now, and of a name that
+somebody else took: of a pooler that could not be told from the server."""
 
 
 def execute(cursor: Any, statement: str, params: Sequence[Any], connection: BaseDatabaseWrapper) -> None:
@@ -71,7 +73,8 @@ class Plans:
         if name:
             del self._names[statement]
             cursor.execute(f"DEALLOCATE {name}")
-        name = f"pagestats_{next(_numbers)}"
+        # Whoever else may have a plan of this name, it is one of the same statement.
+        name = f"pagestats_{blake2b(statement.encode(), digest_size=8).hexdigest()}_{next(_numbers)}"
         first, *rest = statement.split("%s")
         cursor.execute(f"PREPARE {name} AS {first}" + "".join(f"${n}{text}" for n, text in enumerate(rest, start=1)))
         self._names[statement] = name
