@@ -37,8 +37,8 @@ COUNTED = {
 
 
 @contextmanager
-def demo_running(database: Path, output: Path) -> Iterator[str]:
-    """Run the demo until it serves; yield the address of the site, and stop it as Ctrl-C does."""
+def demo_running(database: Path, output: Path, *, stop: signal.Signals = signal.SIGINT) -> Iterator[str]:
+    """Run the demo until it serves; yield the address of the site, and stop it as Ctrl-C does, or `kill`."""
     port = free_port()
     with output.open("wb") as written:
         process = subprocess.Popen(
@@ -54,15 +54,30 @@ def demo_running(database: Path, output: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
             # A suite that runs in the background of a shell ignores Ctrl-C, and so would the demo.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            start_new_session=True,
         )
         try:
             wait_until_served(port, process, output)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             status = process.wait(PATIENCE)
+    wait_until_gone(process.pid, output)
     assert status == 0, output.read_text()
     assert "Traceback" not in output.read_text()
+
+
+def wait_until_gone(group: int, output: Path) -> None:
+    """Wait until no process of a group is left: the demo's cluster is to end with it."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail(f"Something of the demo still ran. It had said: {output.read_text()}")
 
 
 def free_port() -> int:
@@ -117,7 +132,7 @@ def test_the_demo_serves_a_site_with_its_visits_and_a_second_run_doubles_nothing
     for line in (r"Site +URL/\n", r"Stats +URL/stats/\n", r"Admin +URL/admin/\n", r"Login +demo, password demo\n"):
         assert re.search(line.replace("URL", re.escape(url)), said), said
 
-    with demo_running(database, second):
+    with demo_running(database, second, stop=signal.SIGTERM):
         assert counts(database) == before
     said = second.read_text()
     assert "The posts and pages are there already." in said

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -26,6 +27,7 @@ def cluster() -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, sys.argv[0], "qcluster"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # who ends the demo so ends its cluster, too
     try:
         yield
     finally:
