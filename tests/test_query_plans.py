@@ -33,8 +33,7 @@ SECOND = timedelta(seconds=1)
 
 REPEAT_INDEX = "pagestats_view_repeat"
 TIME_INDEX = "pagestats_view_time"
-PENDING_INDEX = "pagestats_view_pending"
-PENDING_PATH_INDEX = "pagestats_view_pending_path"
+PENDING_INDEXES = {"pagestats_view_pending", "pagestats_view_pending_path"}
 # What grows with the traffic. The derived tables grow with the days and the pages.
 BIG = {model._meta.db_table for model in (PageView, ActiveSession, Visitor)}
 DERIVED = {model._meta.db_table for model in (PageTotal, Rollup, Return)}
@@ -310,9 +309,9 @@ def test_big_tables_are_read_by_index_and_in_part(pending: int, verb: str) -> No
         for read in found:
             if read.table not in BIG or read.bounded:
                 continue
-            # The index of pending views has no others where the database knows partial indexes; and the first view
+            # The indexes of pending views have no others where the database knows partial indexes; and the first view
             # is found at the end of its index.
-            is_of_pending = read.index in {PENDING_INDEX, PENDING_PATH_INDEX}
+            is_of_pending = read.index in PENDING_INDEXES
             is_small = is_of_pending and connection.features.supports_partial_indexes
             is_first = read.index == TIME_INDEX and statement.sql.endswith(" LIMIT 1")
             assert is_small or is_first, (statement.sql, found)
@@ -351,7 +350,12 @@ def test_page_views_are_not_read_for_a_snapshot_while_none_is_pending(big_site: 
         answer = snapshot(at=T0, limit=100)
     assert (answer.total_page_views, len(answer.page_stats), answer.total_paths) == (VIEWS, 100, PATHS)
     ways = {read.index for statement in made for read in reads(statement) if read.table == PageView._meta.db_table}
-    assert ways == {PENDING_INDEX, TIME_INDEX}
+    # Of two empty indexes of pending views, which one is asked is the planner's whim.
+    assert TIME_INDEX in ways
+    assert ways - {TIME_INDEX} <= PENDING_INDEXES
+    to_count_them = effort(Statement(f"SELECT COUNT(timestamp) FROM {PageView._meta.db_table}", ()))
+    for statement in made:
+        assert effort(statement) < to_count_them / 10, statement.sql
 
 
 def test_one_pending_page_view_is_in_the_snapshot(big_site: None, db: None) -> None:
