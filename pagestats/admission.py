@@ -8,9 +8,9 @@ from functools import lru_cache
 from crawlerdetect import CrawlerDetect
 from django.conf import settings
 from django.http import HttpRequest
-from django.urls import Resolver404, ResolverMatch, get_script_prefix, resolve
-from django.utils import translation
+from django.urls import ResolverMatch, get_script_prefix, get_urlconf
 
+from pagestats import patterns
 from pagestats.conf import conf
 
 LONGEST_USER_AGENT = 300
@@ -33,19 +33,24 @@ def is_excluded(path: str, match: ResolverMatch | None) -> bool:
     return not namespaces.isdisjoint([*match.namespaces, *match.app_names])
 
 
-def page_at(path: str) -> ResolverMatch | None:
-    """Return what the URL patterns of the site make of a whole path, in the language that the path is in, or None."""
+def path_of(request: HttpRequest) -> str:
+    """Return the path that a page is recorded under: the whole one, as browsers have it.
+
+    Under ASGI, Django's own has no prefix where FORCE_SCRIPT_NAME gives one that the server before it took away.
+    """
+    path = whole(request.path)
+    return path if path.startswith(get_script_prefix()) else get_script_prefix() + request.path_info.removeprefix("/")
+
+
+def whole(path: str) -> str:
+    """Return the path that a page is recorded under, of one that a browser has: its home may lack the last slash."""
     prefix = get_script_prefix()
-    if not path.startswith(prefix):
-        return None
-    path = f"/{path.removeprefix(prefix)}"
-    # `i18n_patterns` match in the active language alone, which is that of the request, not of the page.
-    language = translation.get_language_from_path(path) if settings.USE_I18N else None
-    with translation.override(language or settings.LANGUAGE_CODE):
-        try:
-            return resolve(path)
-        except Resolver404:
-            return None
+    return prefix if f"{path}/" == prefix else path
+
+
+def page_at(path: str) -> ResolverMatch | None:
+    """Return what the URL patterns of this request make of a whole path, or None."""
+    return patterns.match(path, urlconf=get_urlconf())
 
 
 OPT_OUTS = {"dnt": "HTTP_DNT", "gpc": "HTTP_SEC_GPC"}

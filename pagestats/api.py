@@ -46,7 +46,7 @@ from rest_framework.viewsets import ViewSet
 from pagestats import identity, openapi
 from pagestats.access import may_read, may_read_all
 from pagestats.addresses import client_address
-from pagestats.admission import is_client_path, is_excluded, page_at, why_nobody, why_staff
+from pagestats.admission import is_client_path, is_excluded, page_at, whole, why_nobody, why_staff
 from pagestats.conf import conf
 from pagestats.hits import Hit, instant
 from pagestats.live import active_response
@@ -489,9 +489,9 @@ class StatsViewSet(ViewSet):
         tally(REPEAT if record_page_view(hit) is None else RECORDED)
 
     def _heartbeat(self, request: Request, hit: Hit, beacon: Beacon) -> None:
+        record_heartbeat(hit)
         if beacon.was_kept(hit.at):
             self._page_view(request, hit, beacon)
-        record_heartbeat(hit)
 
     def _take(self, request: Request, record: Record) -> Response:
         """Answer 204 to all that is well formed, recorded or not."""
@@ -508,7 +508,7 @@ class StatsViewSet(ViewSet):
         at = instant(None)
         require_length(sent)
         beacon = read_beacon(request.data, may_have=KEPT if record == self._heartbeat else ())
-        path = decoded(beacon.path)
+        path = whole(decoded(beacon.path))
         match = page_at(path)
         if is_excluded(path, match):
             return "excluded"
@@ -519,8 +519,10 @@ class StatsViewSet(ViewSet):
             raise InvalidBody(f"session_id is {_shown(beacon.session_id)}, not 16 to 64 letters, digits and ._~-.")
         if visitor.session_id is None:
             return visitor.reason
-        record(request, Hit(path=path, session_id=visitor.session_id, at=at), beacon)
         visitor.remember(response)
+        if visitor.cookie and record == self._heartbeat and not beacon.was_kept(at):
+            return "new_session_id"  # who takes no cookie would be somebody else with each heartbeat
+        record(request, Hit(path=path, session_id=visitor.session_id, at=at), beacon)
         return ""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

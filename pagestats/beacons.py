@@ -6,10 +6,12 @@ The names are neutral, and the site chooses the one above them: lists of what to
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_safe
@@ -26,6 +28,7 @@ def _script() -> tuple[bytes, str]:
     return content, f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
+@login_not_required  # pages for everybody ask for it
 @require_safe
 def script(request: HttpRequest) -> HttpResponse:
     """Answer with the tracker, the same for everybody."""
@@ -36,10 +39,15 @@ def script(request: HttpRequest) -> HttpResponse:
     return get_conditional_response(request, etag=etag, response=answer) or answer
 
 
+def _beacon(action: str) -> Callable[..., HttpResponseBase]:
+    """Return the API's own view; its description stands at the API's address, and is not to name this one."""
+    return StatsViewSet.as_view({"post": action}, **{**getattr(StatsViewSet, action).kwargs, "schema": None})
+
+
 app_name = "pagestats_beacons"
 
 urlpatterns = [
     path("page.js", script, name="script"),
-    path("page/", StatsViewSet.as_view({"post": "page_views"}, **StatsViewSet.page_views.kwargs), name="views"),
-    path("here/", StatsViewSet.as_view({"post": "heartbeats"}, **StatsViewSet.heartbeats.kwargs), name="beats"),
+    path("page/", _beacon("page_views"), name="views"),
+    path("here/", _beacon("heartbeats"), name="beats"),
 ]

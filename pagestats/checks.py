@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
-from pagestats import content, identity
+from pagestats import content, identity, rollups
 from pagestats.conf import Settings, conf
 from pagestats.models import Calendar
 
@@ -129,13 +129,13 @@ def check_reporting_zone(
     using = router.db_for_write(Calendar)
     if using not in (databases or ()) or Calendar._meta.db_table not in connections[using].introspection.table_names():
         return []
-    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).only("zone").first()
+    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
     if calendar is None or calendar.zone == settings.TIME_ZONE:
         return []
     return [
         Warning(
             f"TIME_ZONE is {settings.TIME_ZONE!r}, and the reporting days of the figures are those of {calendar.zone}.",
-            hint="Run `manage.py backfill_aggregates --rebuild` to count them anew, or silence pagestats.W005.",
+            hint=f"{rollups.where_zones_differ(calendar)} Or silence pagestats.W005.",
             id="pagestats.W005",
         )
     ]

@@ -10,6 +10,13 @@ from typing import Any, Generic, TypeVar, overload
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+LONGEST = timedelta(days=366)
+"""What a duration may be: an instant that much earlier or later is one that databases know."""
+LONGEST_KEPT = timedelta(days=36_500)
+
+LARGEST_BATCH = 10_000
+"""Page views in one transaction."""
+
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
 
@@ -81,19 +88,9 @@ def _switch(*, default: bool, meaning: str) -> Setting[bool]:
 def _duration(default: timedelta, meaning: str) -> Setting[timedelta]:
     return Setting(
         default,
-        fits=lambda value: isinstance(value, timedelta) and value > timedelta(0),
-        kind="a timedelta above zero",
+        fits=lambda value: isinstance(value, timedelta) and timedelta(0) < value <= LONGEST,
+        kind=f"a timedelta above zero, of at most {LONGEST.days} days",
         hint=f"Use datetime.timedelta(seconds={default.total_seconds():.0f}), for example.",
-        meaning=meaning,
-    )
-
-
-def _size(default: int, meaning: str) -> Setting[int]:
-    return Setting(
-        default,
-        fits=lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-        kind="a whole number above zero",
-        hint=f"Use {default}, for example.",
         meaning=meaning,
     )
 
@@ -107,7 +104,7 @@ def _are_whole_minutes(value: Any) -> bool:
 def _are_whole_days(value: Any) -> bool:
     """Tell whether a value is None, or a timedelta of days with which the day before stays."""
     day = timedelta(days=1)
-    return value is None or (isinstance(value, timedelta) and value >= 2 * day and not value % day)
+    return value is None or (isinstance(value, timedelta) and 2 * day <= value <= LONGEST_KEPT and not value % day)
 
 
 def _is_content(value: Any) -> bool:
@@ -166,7 +163,7 @@ def _are_patterns(value: Any) -> bool:
     try:
         for pattern in value:
             re.compile(pattern)
-    except re.error:
+    except (re.error, OverflowError):
         return False
     return True
 
@@ -205,7 +202,13 @@ class Settings:
         meaning="`immediate`: a page view and what it adds to the figures are one transaction. `deferred`: it is "
         "stored pending, and the cluster folds it in within seconds; figures are as exact meanwhile.",
     )
-    BACKFILL_BATCH_SIZE = _size(500, "How many page views a backfill folds into the rollups in one transaction.")
+    BACKFILL_BATCH_SIZE = Setting(
+        500,
+        fits=lambda value: type(value) is int and 1 <= value <= LARGEST_BATCH,
+        kind=f"a whole number from 1 to {LARGEST_BATCH:,}",
+        hint="Use 500, for example.",
+        meaning="How many page views a backfill folds into the rollups in one transaction.",
+    )
     SCHEDULES = _switch(
         default=True, meaning="Schedule the clean-up with django-q2 after `migrate`. False: none is made."
     )
@@ -219,7 +222,7 @@ class Settings:
     KEEP_PAGE_VIEWS: Setting[timedelta | None] = Setting(
         None,
         fits=_are_whole_days,
-        kind="None or a timedelta of whole days, two or more",
+        kind=f"None or a timedelta of whole days, 2 to {LONGEST_KEPT.days:,}",
         hint="Use datetime.timedelta(days=730), for example, or None.",
         meaning="How long page views are kept; older ones are pruned each night, and all that was counted of them "
         "stays. None: for ever.",
@@ -238,7 +241,7 @@ class Settings:
     )
     OPT_OUTS: Setting[tuple[str, ...] | list[str]] = Setting(
         (),
-        fits=lambda value: isinstance(value, (list, tuple)) and set(value) <= {"dnt", "gpc"},
+        fits=lambda value: isinstance(value, (list, tuple)) and all(name in ("dnt", "gpc") for name in value),
         kind='a list of "gpc" and "dnt"',
         hint='Use ["gpc"], for example: Global Privacy Control.',
         meaning="Whose wish not to be counted is granted: `gpc`, browsers that send Global Privacy Control, and `dnt`, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -43,19 +44,17 @@ def active_response(
 
 
 def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
-    """Return what `shown_titles` does, or did some seconds ago."""
-    keys = {path: _key(path, public=public) for path in paths}
-    known = kept(keys.values())
-    fresh = [path for path, key in keys.items() if key not in known]
-    if fresh:
+    """Return what `shown_titles` does, or did some seconds ago.
+
+    All are one entry: a cache that holds a few hundred would drop others of its own for them.
+    """
+    key = f"pagestats.titles.{'public' if public else 'all'}"
+    since, known = kept([key]).get(key, (0.0, {}))
+    if not 0 <= time.time() - since < TITLES_ARE_KEPT:
+        since, known = time.time(), {}
+    wanted = list(paths)
+    if fresh := [path for path in wanted if path not in known]:
         shown = shown_titles(fresh, public=public)
-        new = {keys[path]: (shown.get(path),) for path in fresh}
-        known |= new
-        keep(new, seconds=TITLES_ARE_KEPT)
-    titled = {path: known[key][0] for path, key in keys.items()}
-    return {path: found for path, found in titled.items() if found is not None}
-
-
-def _key(path: str, *, public: bool) -> str:
-    digest = hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
-    return f"pagestats.title.{'public' if public else 'all'}.{digest}"
+        known = {**known, **{path: shown.get(path) for path in fresh}}
+        keep({key: (since, known)}, seconds=TITLES_ARE_KEPT)
+    return {path: found for path in wanted if (found := known[path]) is not None}

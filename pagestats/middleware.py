@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 
-from pagestats.admission import is_excluded, page_at, why_nobody, why_staff
+from pagestats.admission import is_excluded, page_at, path_of, why_nobody, why_staff
 from pagestats.conf import conf
 from pagestats.hits import Hit, InvalidHit, instant
 from pagestats.identity import identify
@@ -19,8 +19,8 @@ from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tallies, tal
 logger = logging.getLogger("pagestats")
 
 HTML = ("text/html", "application/xhtml+xml")
-TOLD = {"status": 0, "no_store": 0, "prefetch": 1, "shared_response": 1}
-"""By the reason why a page was not counted: 0, its tracker is to say nothing of it; 1, it is to count it when read."""
+SHOWN_LATER = {"fragment", "prefetch", "shared_response"}
+"""Reasons why a page was not counted that may yet be read: what was asked for ahead, or by a service worker."""
 
 
 class PageViewMiddleware:
@@ -84,13 +84,21 @@ def conclude(request: HttpRequest, response: HttpResponseBase, reason: str) -> N
 
 
 def tell_the_tracker(response: HttpResponseBase, reason: str) -> None:
-    """Tell the tracker of a page what it can't know of it, in the one header that a page can read of itself.
+    """Tell the tracker of a page that was not counted what to do, in the one header that a page can read of itself.
 
-    A cache keeps the header with the page, so it is set only for what holds for whoever reads that copy.
+    0, say nothing of it: an error, or a path that may be a secret. 1, count it when it is read. A cache keeps the
+    header with the page, so it is set only for what holds for whoever reads that copy.
     """
-    if reason in TOLD and response.headers.get("Content-Type", "").lower().startswith(HTML):
-        timings = [response.headers.get("Server-Timing", ""), f"view;dur={TOLD[reason]}"]
-        response.headers["Server-Timing"] = ", ".join(filter(None, timings))
+    if not response.headers.get("Content-Type", "").lower().startswith(HTML):
+        return
+    if not _is_found(response) or _is_kept_out(response):
+        told = 0
+    elif reason in SHOWN_LATER:
+        told = 1
+    else:
+        return
+    timings = [response.headers.get("Server-Timing", ""), f"view;dur={told}"]
+    response.headers["Server-Timing"] = ", ".join(filter(None, timings))
 
 
 def record(request: HttpRequest, response: HttpResponseBase) -> str:
@@ -102,7 +110,7 @@ def record(request: HttpRequest, response: HttpResponseBase) -> str:
     if visitor.session_id is None:
         return visitor.reason
     try:
-        hit = Hit(path=request.path, session_id=visitor.session_id, at=at)
+        hit = Hit(path=path_of(request), session_id=visitor.session_id, at=at)
     except InvalidHit:
         return "invalid_path"
     if not visitor.remember(response):
@@ -115,18 +123,28 @@ def why_not(request: HttpRequest, response: HttpResponseBase) -> str:
     """Return the reason why a response is not a page that a person asked for and was given; "" when it is."""
     if request.method != "GET":
         return "method"
-    if response.status_code not in (200, 304):
+    if not _is_found(response):
         return "status"
     if not _is_document(request, response):
         return "no_document"
     if _is_fragment(request):
         return "fragment"
-    if not conf.COUNT_NO_STORE and "no-store" in response.headers.get("Cache-Control", "").lower():
+    if _is_kept_out(response):
         return "no_store"
     # Who is answered by another middleware, from a cache for example, has no match yet.
-    if is_excluded(request.path, request.resolver_match or page_at(request.path)):
+    path = path_of(request)
+    if is_excluded(path, request.resolver_match or page_at(path)):
         return "excluded"
     return why_nobody(request)
+
+
+def _is_found(response: HttpResponseBase) -> bool:
+    return response.status_code in (200, 304)
+
+
+def _is_kept_out(response: HttpResponseBase) -> bool:
+    """Tell whether a response is for nobody to keep, and the site counts no such pages."""
+    return not conf.COUNT_NO_STORE and "no-store" in response.headers.get("Cache-Control", "").lower()
 
 
 def _is_document(request: HttpRequest, response: HttpResponseBase) -> bool:

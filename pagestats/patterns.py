@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings
+from django.conf.urls.i18n import is_language_prefix_patterns_used
 from django.urls import NoReverseMatch, Resolver404, ResolverMatch, get_resolver, get_script_prefix, resolve, reverse
 from django.urls.converters import IntConverter, PathConverter, SlugConverter, StringConverter, UUIDConverter
 from django.urls.resolvers import URLResolver, get_ns_resolver
@@ -56,18 +58,26 @@ class Template:
         return path
 
 
-def match(path: str) -> ResolverMatch | None:
-    """Return what the site's URL patterns make of a path, whatever the language it is in, or None."""
+def match(path: str, *, urlconf: str | None = None) -> ResolverMatch | None:
+    """Return what URL patterns make of a whole path, or None.
+
+    Patterns may be translated, and match in the active language alone, which is that of who asks, not of the page. So
+    it is asked in the language that the path begins with, where `i18n_patterns` put one there; else in the site's own,
+    then in the active one.
+
+    Arguments:
+        urlconf: the module of the patterns; None is the site's own.
+    """
     prefix = get_script_prefix()
-    if path.startswith(prefix):
-        path = f"/{path.removeprefix(prefix)}"
-    # `i18n_patterns` match in the active language alone, which is that of who reads, not of the page.
-    language = translation.get_language_from_path(path) if settings.USE_I18N else None
-    with translation.override(language or settings.LANGUAGE_CODE):
-        try:
-            return resolve(path, urlconf=settings.ROOT_URLCONF)
-        except Resolver404:
-            return None
+    if not path.startswith(prefix):
+        return None
+    path = f"/{path.removeprefix(prefix)}"
+    urlconf = urlconf or settings.ROOT_URLCONF
+    begins_with = is_language_prefix_patterns_used(urlconf)[0] and translation.get_language_from_path(path)
+    for language in [begins_with] if begins_with else {settings.LANGUAGE_CODE: 0, translation.get_language(): 0}:
+        with translation.override(language), suppress(Resolver404):
+            return resolve(path, urlconf=urlconf)
+    return None
 
 
 def captured(url_name: str) -> list[set[str]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
 from pagestats import identity
@@ -24,6 +26,7 @@ ACTIVE = "active"
 """The query by which the page asks itself who is here now. The API tells more to who may read more."""
 
 
+@method_decorator(login_not_required, name="dispatch")
 class PublicStatsView(TemplateView):
     """The page that shows anybody who is here now and what is read, while PAGESTATS_PUBLIC is on; else there is none.
 

@@ -41,7 +41,7 @@ DATABASES_BY_NAME: dict[str, dict[str, Any]] = {
 }
 
 if os.environ.get("PAGESTATS_TEST_PREPARED"):
-    # What docs/speed.md suggests for PostgreSQL: its server prepares the statements, and plans each of them once.
+    # As docs/speed.md has it behind a pooler: the driver has the server prepare the statements.
     DATABASES_BY_NAME["postgresql"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 5}
 
 DATABASES = {"default": DATABASES_BY_NAME[os.environ.get("PAGESTATS_TEST_DB", "sqlite")]}

@@ -147,6 +147,39 @@ def test_what_is_the_same_is_a_304_of_one_statement(settings, public):
     assert live.active_response(request, public=public).status_code == 200
 
 
+def test_titles_take_one_entry_of_the_cache_however_many_pages_are_read(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    paths = [f"/{number}" for number in range(700)]
+    Post.objects.bulk_create(Post(slug=path[1:], title=f"Post {path}", published=True) for path in paths[:600])
+    beat(*paths, at=instant(None))
+    cache.set("somebody's", "own")
+    first = answer(public=True)
+    with CaptureQueriesContext(connection) as queries:
+        assert answer(public=True).content == first.content
+    assert len(queries) == 1
+    assert (json.loads(first.content)["visitors"], cache.get("somebody's")) == (700, "own")
+    new = Post.objects.create(slug="new", title="New", published=True)
+    beat(f"/{new.slug}", f"/{new.slug}", at=instant(None))
+    assert json.loads(answer(public=True).content)["by_path"][0] == {"path": "/new", "title": "New", "count": 2}
+
+
+def test_titles_are_kept_for_ten_seconds_whoever_asks_meanwhile(settings, monkeypatch):
+    settings.PAGESTATS_CONTENT = CONTENT
+    clock = 1_800_000_000.0
+    monkeypatch.setattr("pagestats.live.time.time", lambda: clock)
+    post = Post.objects.create(slug="hello", title="Hello", published=True)
+    beat("/hello", at=instant(None))
+    answer()
+    post.title = "Renamed"
+    post.save()
+    for number in range(3):
+        beat("/hello", f"/{number}", at=instant(None))
+        clock += 3
+        assert b"Renamed" not in answer().content
+    clock += 2
+    assert b"Renamed" in answer().content
+
+
 def test_a_cache_that_fails_costs_titles_that_are_read_anew(monkeypatch, caplog):
     monkeypatch.setattr("pagestats.keeping.cache", Broken())
     beat("/hello", at=instant(None))

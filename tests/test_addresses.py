@@ -348,7 +348,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:12]))
 def test_no_header_raises_or_takes_long(text):
-    began = time.perf_counter()
+    began = time.process_time()
     for meta in (
         a_meta(peer=text),
         a_meta(forwarded_for=text),
@@ -359,7 +359,7 @@ def test_no_header_raises_or_takes_long(text):
         request.META |= meta
         assert str(client_address(request)) in {"None", "127.0.0.1", "10.0.0.1", "fe80::1", "1.2.3.4"}
         assert explain(meta).startswith("The client ")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 NODES = st.one_of(

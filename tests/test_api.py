@@ -18,6 +18,7 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client
 from django.test.utils import override_script_prefix
 from django.urls import include, path, resolve, reverse
+from django.utils.translation import gettext_lazy
 
 from example_project.blog.models import Post
 from pagestats import api, openapi
@@ -422,6 +423,22 @@ def test_a_page_is_found_in_its_own_language(settings, path_, status, language):
     settings.ROOT_URLCONF = InLanguages
     settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
     assert send({"path": path_}, accept_language=language).status_code == status
+
+
+class InWordsOfALanguage:
+    """URL patterns that are translated, and have no language in front."""
+
+    urlpatterns = [path("api/", include("pagestats.urls")), path(gettext_lazy("Yes"), a_page)]
+
+
+def test_a_page_whose_path_is_translated_is_found_in_the_language_of_its_reader(settings):
+    settings.ROOT_URLCONF = InWordsOfALanguage
+    settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
+    assert [send({"path": path_}, accept_language="de").status_code for path_ in ("/Ja", "/Yes", "/Oui")] == [
+        204,
+        204,
+        404,
+    ]
 
 
 @pytest.mark.parametrize(("path_", "status"), [("/site/posts/a/", 204), ("/posts/a/", 404), ("/siteposts/a/", 404)])

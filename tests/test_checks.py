@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import date, timedelta
 from types import ModuleType
 
 import pytest
@@ -47,7 +47,19 @@ def test_there_is_a_wrong_value_for_each_setting():
     assert [f"PAGESTATS_{name}" for name in WRONG] == [setting.name for setting in Settings.all()]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG.items(), ids=WRONG.keys())
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *WRONG.items(),
+        ("SESSION_TIMEOUT", timedelta.max),
+        ("HEARTBEAT_DEDUP", timedelta(days=367)),
+        ("KEEP_PAGE_VIEWS", timedelta(days=36_501)),
+        ("BACKFILL_BATCH_SIZE", 10_001),
+        ("BACKFILL_BATCH_SIZE", True),
+        ("OPT_OUTS", [["gpc"]]),
+        ("CLIENT_PATHS", ["a{99999999999}"]),
+    ],
+)
 def test_a_value_that_a_setting_does_not_take_is_said_with_the_value_and_a_hint(settings, name, value):
     setattr(settings, f"PAGESTATS_{name}", value)
     (message,) = ours()
@@ -161,6 +173,12 @@ def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_
     assert message.id == "pagestats.W005"
     assert message.msg.startswith("TIME_ZONE is 'UTC', and the reporting days of the figures are those of Europe/Amst")
     assert "backfill_aggregates --rebuild" in message.hint
+    Calendar.objects.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
+    (message,) = told(["default"])
+    assert message.hint == (
+        "Page views before 2026-03-16 were pruned, so days can't be counted anew: set TIME_ZONE to"
+        " 'Europe/Amsterdam'. Or silence pagestats.W005."
+    )
 
 
 def test_a_database_without_the_tables_is_not_asked_for_the_zone(monkeypatch):

@@ -42,6 +42,27 @@ def test_backfill_aggregates_tells_the_status_and_folds_nothing():
     assert "Last backfill: finished, started " in run("backfill_aggregates", status=True)
 
 
+@pytest.mark.django_db
+def test_backfill_aggregates_says_what_came_too_late_for_it():
+    folded([("/a", "s", T0)])
+    run("pagestats_prune", before=T0.date() + DAY)
+    raw_views([("/a", "t", T0), ("/b", "t", T0)])
+    stranded = "2 pending page views are of days whose page views were pruned, and can't be folded in. Delete them."
+    assert run("backfill_aggregates") == f"No page views to backfill\n{stranded}"
+    assert run("backfill_aggregates", status=True).splitlines()[:2] == ["2 page views pending", stranded]
+    assert stranded in run("pagestats_doctor")
+    PageView.objects.pending().first().delete()
+    raw_views([("/a", "u", T0 + 2 * DAY)])
+    assert run("backfill_aggregates") == "Backfilled 1 page views with 1 new visitors"
+    assert "1 pending page view is of a day whose" in run("backfill_aggregates", status=True)
+
+
+@pytest.mark.parametrize(("command", "argument"), [("pagestats_prune", "--before"), ("pagestats_report", "START")])
+def test_what_is_no_day_is_refused_alike(command, argument):
+    with pytest.raises(CommandError, match=f"argument {argument}: '2026-13-01' is not a day, such as 2026-01-31."):
+        call_command(command, *(["--before"] if argument == "--before" else []), "2026-13-01")
+
+
 def everything():
     """Return all rows of all tables."""
     models = apps.get_app_config("pagestats").get_models()
@@ -87,7 +108,7 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
         run("pagestats_prune")
     with pytest.raises(CommandError, match="days to come"):
         run("pagestats_prune", "--before", "9000-01-01")
-    with pytest.raises(CommandError, match=r"invalid .*'soon'"):
+    with pytest.raises(CommandError, match=r"'soon' is not a day"):
         call_command("pagestats_prune", "--before", "soon")
     assert everything() == before
     assert run("pagestats_prune", "--before", "2026-03-16") == "Pruned 1 page views before 2026-03-16"
@@ -122,7 +143,9 @@ def test_backfill_aggregates_rebuilds_in_the_time_zone_of_the_site(settings, mon
     with pytest.raises(CommandError, match="--dry-run is for --rebuild"):
         run("backfill_aggregates", dry_run=True)
     assert everything() == before
-    assert "Europe/Amsterdam, but TIME_ZONE is Asia/Kathmandu; backfill_aggregates --rebuild" in run("pagestats_doctor")
+    assert "Europe/Amsterdam, but TIME_ZONE is Asia/Kathmandu. Run `manage.py backfill_aggregates --rebuild`" in run(
+        "pagestats_doctor"
+    )
     assert run("backfill_aggregates", rebuild=True) == "Rebuilt the rollups in Asia/Kathmandu"
     assert "reporting zone: Asia/Kathmandu\n" in run("pagestats_doctor")
 

@@ -22,6 +22,7 @@ def test_a_site_that_has_just_begun_is_in_good_health():
         zone=ZoneInfo("Europe/Amsterdam"),
         tallied=(),
         pending=0,
+        stranded=0,
         last_backfill=None,
         last_cleanup=None,
         last_verify=None,

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 import pytest
 from asgiref.sync import async_to_sync
 from django.http import HttpResponse
-from django.test import RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
+from django.test.utils import override_script_prefix
+from django.urls import include, path
 
 from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
@@ -94,7 +96,7 @@ def test_what_is_a_page_is_recorded(request_, response):
     assert tallies.counts() == {("recorded", ""): 1}
 
 
-TOLD = {"status": "view;dur=0", "no_store": "view;dur=0", "prefetch": "view;dur=1"}
+TOLD = {"status": "view;dur=0", "no_store": "view;dur=0", "fragment": "view;dur=1", "prefetch": "view;dur=1"}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -109,6 +111,13 @@ def test_a_page_can_read_that_it_was_left_out_for_what_its_tracker_cannot_know(r
     )
     served = middleware(a_request(**request_))
     assert served.headers.get("Server-Timing") == TOLD.get(reason)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("asked", [{"method": "POST"}, {"sec-fetch-dest": "empty"}, {"user-agent": GOOGLEBOT}])
+@pytest.mark.parametrize("response", [{"headers": {"Cache-Control": "no-store"}}, {"status": 422}])
+def test_of_a_secret_and_an_error_the_tracker_is_to_say_nothing_however_they_were_asked_for(asked, response):
+    assert serve(a_request(**asked), HttpResponse(**response)).headers["Server-Timing"] == "view;dur=0"
 
 
 @pytest.mark.django_db
@@ -226,6 +235,42 @@ def test_an_async_site_is_recorded_too():
     serve_async(a_request())
     serve_async(a_request(method="POST"))
     assert tallies.counts() == {("recorded", ""): 1, ("repeat", ""): 1, ("not_stored", "method"): 1}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("asked_for", "path"), [("/posts/first", "/below/posts/first"), ("/", "/below/")])
+@pytest.mark.parametrize("prefix", ["", "/below"], ids=["taken away", "passed on"])
+def test_a_site_below_a_prefix_has_its_paths_as_browsers_do_whatever_its_proxy_passes_on(
+    settings, asked_for, path, prefix
+):
+    settings.FORCE_SCRIPT_NAME = "/below"
+    settings.ROOT_URLCONF = Below
+    headers = {"user-agent": CHROME, "sec-fetch-site": "same-origin"}
+
+    async def visit():
+        client = AsyncClient()
+        page = await client.get(f"{prefix}{asked_for}", headers=headers)
+        shown = path.removesuffix("/")  # so a browser may have it
+        beat = await client.post(
+            f"{prefix}/hello/here/", {"path": shown}, content_type="application/json", headers=headers
+        )
+        return page.status_code, beat.status_code
+
+    with override_script_prefix("/below/"):  # as Django's handlers have it
+        assert async_to_sync(visit)() == (200, 204)
+        if not prefix:  # which is how a server of WSGI has it
+            assert Client(headers=headers).get(asked_for).status_code == 200
+    assert [(view.path, view.session_id) for view in PageView.objects.all()] == [
+        (path, session.session_id) for session in ActiveSession.objects.filter(current_path=path)
+    ]
+
+
+class Below:
+    urlpatterns = [
+        path("", lambda request: HttpResponse("home")),
+        path("posts/<slug:slug>", lambda request, slug: HttpResponse("a post")),
+        path("hello/", include("pagestats.beacons")),
+    ]
 
 
 @pytest.mark.django_db

@@ -50,6 +50,11 @@ def test_it_is_off_until_asked_for(client, settings, admin_client):
     assert client.get("/stats/").status_code == admin_client.get("/stats/").status_code == 404
 
 
+def test_a_site_that_asks_everybody_to_log_in_shows_it_all_the_same(client, settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    assert client.get("/stats/").status_code == 200
+
+
 def test_it_shows_who_is_here_and_what_is_read(client):
     shown = texts(client.get("/stats/"))
     for part in (

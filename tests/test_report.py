@@ -450,7 +450,7 @@ def test_a_year_before_29_february_is_28_february(start, end):
             "search is 'a', and there are no rows to search. Give dimension=",
         ),
         ((TODAY, TODAY, {"search": "a", "dimension": "page", "value": "/a"}), "there are no rows to search"),
-        ((TODAY, TODAY + 2 * DAY, {"by": "hour"}), "are 3 days, too many for hours. Ask for at most 2, or by='day'."),
+        ((TODAY, TODAY + 2 * DAY, {"by": "hour"}), "are 3 days, too many for hours. Ask for at most 2, or by day."),
     ],
 )
 def test_what_is_no_range_is_refused_with_the_reason(asked, why):

@@ -96,8 +96,8 @@ def test_a_report_says_what_cannot_be_told():
     ("arguments", "options", "why"),
     [
         (["2026-03-15", "2026-03-14"], {}, "start is 2026-03-15, after end"),
-        (["yesterday"], {}, "START is 'yesterday', not a day, such as 2026-01-31."),
-        (["2026-03-14", "x"], {}, "END is 'x', not a day"),
+        (["yesterday"], {}, "argument START: 'yesterday' is not a day, such as 2026-01-31."),
+        (["2026-03-14", "x"], {}, "argument END: 'x' is not a day"),
         (["2026-03-14"], {"days": 3}, "START and --days are two ways to name a range."),
         ([], {"days": 0}, "--days is 0. Ask for at least one."),
         ([], {"days": 10**9}, "--days is 1000000000, more than the calendar has."),

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagestats.conf import LARGEST_BATCH
 from pagestats.models import PageTotal, PageView, Return, Rollup, Run, Visitor
 from pagestats.recording import record_page_view
 from pagestats.rollups import (
-    LARGEST_BATCH,
     WHOLE_SITE,
     Figure,
     Key,

@@ -74,6 +74,19 @@ def test_the_tag_says_what_is_set_otherwise(settings):
     assert tag.endswith(' data-every="10" data-session="1" data-hash="1" data-gpc="1" data-dnt="1"></script>')
 
 
+@pytest.mark.parametrize("every", ["", 0, -1, "abc", True, 3_601, 0.5, None])
+def test_a_time_that_is_none_does_not_have_browsers_send_without_a_pause(every, caplog):
+    tag = Template("{% load pagestats %}{% pagestats_tracker every=every %}").render(Context({"every": every}))
+    assert 'data-every="30"' in tag
+    assert f"every is {every!r}, not a number of seconds from 1 to 3600" in caplog.text
+
+
+@pytest.mark.parametrize("every", [1, "20", 3_600])
+def test_a_time_may_come_out_of_a_variable(every):
+    tag = Template("{% load pagestats %}{% pagestats_tracker every=every %}").render(Context({"every": every}))
+    assert f'data-every="{every}"' in tag
+
+
 @override_settings(ROOT_URLCONF="tests.test_tracker")
 def test_without_its_urls_the_tag_is_nothing_and_the_log_says_why(caplog):
     assert rendered() == ""
@@ -141,6 +154,28 @@ def test_a_kept_page_that_nobody_viewed_is_a_new_path(settings):
         204,
         429,
     ]
+    # Whoever reads it is there all the same.
+    assert ActiveSession.objects.get().current_path == "/new/b"
+
+
+@pytest.mark.django_db
+def test_who_takes_no_cookie_is_no_visitor_with_each_heartbeat(settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    refusing = [send(BEATS) for _ in range(3)]
+    assert [answer.status_code for answer in refusing] == [204, 204, 204]
+    assert (ActiveSession.objects.count(), tallies.counts()["not_stored", "new_session_id"]) == (0, 3)
+    browser = Client(headers={"user-agent": AGENT, "sec-fetch-site": "same-origin"})
+    for _ in range(3):
+        browser.post(BEATS, '{"path": "/"}', content_type="text/plain")
+    assert (ActiveSession.objects.count(), PageView.objects.count()) == (1, 0)
+    assert send(BEATS, rendered=1, elapsed=1).status_code == 204  # a page that was kept is somebody's first
+    assert (ActiveSession.objects.count(), PageView.objects.count()) == (2, 1)
+
+
+@pytest.mark.django_db
+def test_a_site_that_asks_everybody_to_log_in_serves_its_tracker(settings):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    assert (Client().get(SCRIPT).status_code, send(BEATS).status_code) == (200, 204)
 
 
 @pytest.mark.django_db

@@ -133,6 +133,8 @@ def test_what_is_behind_the_hash_is_another_page_where_the_site_says_so(page: Pa
     with page.expect_response(f"**{PAGE}"):
         page.evaluate("location.hash = '/two'")
     assert sent.paths(PAGE) == ["/first#/two"]
+    # The page that was opened counts as the server would have it, and from then on with what is behind the hash.
+    assert sent.paths(HERE) == ["/first", "/first#/two"]
     page.unroute("**/first")
     page.goto("/about#one")
     page.evaluate("location.hash = 'two'")

@@ -35,6 +35,7 @@ NO_BEACON = """
     navigator.sendBeacon = () => false;
     window.fetch = (url, options) => (options.keepalive ? ask(url, options) : Promise.reject(new Error('lost')));
 """
+WITH_A_WORKER = "navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready).then(() => 1)"
 WITHOUT_LOCKS = "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })"
 
 Told = dict[str, object]
@@ -213,6 +214,35 @@ def test_a_page_that_was_asked_for_ahead_counts_once_when_it_is_opened(
     assert asked(site, "SELECT COUNT(DISTINCT session_id) FROM pagestats_pageview") == [(1,)]
 
 
+@pytest.mark.parametrize("patience", [0, 2_500], ids=["opened at once", "opened later"])
+def test_a_page_that_a_link_prefetched_counts_once_when_it_is_opened(
+    site: Site, chromium: Chromium, patience: int
+) -> None:
+    tab = chromium.tab(f"{site.url}/first")
+    link = "Object.assign(document.createElement('link'), { rel: 'prefetch', href: '/second?max-age' })"
+    tab.run(f"document.head.append({link})")
+    is_there = "performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/second?max-age'))"
+    until(lambda: tab.run(is_there), what="the page was asked for ahead")
+    tab.run(f"new Promise((done) => setTimeout(done, {patience}))")
+    assert views(site) == {"/first": 1}
+    tab.open(f"{site.url}/second?max-age")
+    until(lambda: views(site) == {"/first": 1, "/second": 1}, what="the view is stored")
+    assert len(told(site, "/second")) == 1
+    assert asked(site, "SELECT COUNT(DISTINCT session_id) FROM pagestats_pageview") == [(1,)]
+    nothing_is_wrong(tab)
+
+
+def test_a_page_that_a_service_worker_fetched_counts_once(site: Site, chromium: Chromium) -> None:
+    tab = chromium.tab(f"{site.url}/first")
+    tab.run(WITH_A_WORKER)
+    for _ in range(2):
+        tab.open(f"{site.url}/second")
+    assert tab.run("navigator.serviceWorker.controller !== null")
+    wait_for(site, "/second", 2)
+    assert views(site) == {"/first": 1, "/second": 1}
+    nothing_is_wrong(tab)
+
+
 def test_a_page_that_was_prerendered_and_not_opened_is_none(site: Site, chromium: Chromium) -> None:
     tab = chromium.tab(f"{site.url}/first?every=1&prerender=/second")
     until(lambda: told(site, "/second"), what="the page was asked for ahead")
@@ -251,6 +281,28 @@ def test_of_what_is_no_page_or_may_be_a_secret_nothing_is_told(site: Site, chrom
     wait_for(site, "/second", 1)
     assert {one["path"] for one in [*told(site, HERE), *told(site, PAGE)]} == {"/second"}
     assert views(site) == {"/second": 1}
+
+
+@pytest.mark.parametrize("way", ["a form", "a service worker"])
+def test_a_secret_stays_one_however_it_is_asked_for(site: Site, chromium: Chromium, way: str) -> None:
+    tab = chromium.tab(f"{site.url}/second")
+    wait_for(site, "/second", 1)
+    if way == "a form":
+        secret = f"{site.url}/first?no-store"
+        tab.run(
+            "const form = Object.assign(document.createElement('form'), { method: 'post', action: '/first?no-store' });"
+            "document.body.append(form); form.submit()"
+        )
+        tab.wait_for(secret)
+    else:
+        tab.run(WITH_A_WORKER)
+        tab.open(f"{site.url}/first?no-store")
+        assert tab.run("navigator.serviceWorker.controller !== null")
+    assert tab.run("window.sent") == []
+    tab.open(f"{site.url}/third")
+    wait_for(site, "/third", 1)
+    assert {*beats(site)} == {"/second", "/third"}
+    assert views(site) == {"/second": 1, "/third": 1}
 
 
 def test_a_frame_is_no_page(site: Site, chromium: Chromium) -> None:

@@ -1,7 +1,8 @@
 """A site with a strict policy whose pages have the tracker, and which writes into its log what arrives.
 
-What follows the `?` of a page is what the page is like: `every` is that of the tracker, `no-store`, `prerender` and
-`prefetch` another path, and `frame` a path that it has in a frame.
+What follows the `?` of a page is what the page is like: `every` is that of the tracker, `no-store`, `max-age`,
+`prerender` and `prefetch` another path, and `frame` a path that it has in a frame. `/worker.js` is a service worker
+that fetches each page.
 """
 
 import json
@@ -29,7 +30,7 @@ def told(get_response):
     """
 
     def about(request):
-        body = json.loads(request.body) if request.method == "POST" else {}
+        body = json.loads(request.body) if request.path.startswith("/hello/") and request.method == "POST" else {}
         return {"to": request.path, "path": body.get("path"), "purpose": request.headers.get("Sec-Purpose", "")}
 
     def tell(line, response):
@@ -58,6 +59,8 @@ def page(request, slug):
     response["Content-Security-Policy"] = "default-src 'self'"
     if "no-store" in asked:
         response["Cache-Control"] = "no-store"
+    if "max-age" in asked:
+        response["Cache-Control"] = "max-age=60"
     for ahead in {"prerender", "prefetch"} & set(asked):
         response["Speculation-Rules"] = f'"/rules/{ahead}{asked[ahead]}"'
     return response
@@ -70,7 +73,13 @@ def rules(request, ahead, slug):
     return JsonResponse(rule, content_type="application/speculationrules+json")
 
 
+def worker(request):
+    script = "self.onfetch = (event) => event.respondWith(fetch(event.request))"
+    return HttpResponse(script, content_type="text/javascript")
+
+
 urlpatterns = [
+    path("worker.js", worker),
     path("hello/", include("pagestats.beacons")),
     path("rules/<slug:ahead>/<slug:slug>", rules),
     path("<slug:slug>", page),

@@ -30,6 +30,7 @@ REASONS = {
     "invalid_path": gettext_lazy("Path that no database can keep"),
     "method": gettext_lazy("Not a GET request"),
     "new_paths": gettext_lazy("Too many new paths"),
+    "new_session_id": gettext_lazy("No cookie yet: counted when it comes back"),
     "no_address": gettext_lazy("No address of the client"),
     "no_document": gettext_lazy("Not a page: an image, a download, data"),
     "no_session_id": gettext_lazy("No session id from the browser"),
@@ -49,6 +50,7 @@ def fared(state: Health) -> dict[str, Any]:
     return {
         "outcomes": [outcome(key, label, state.tallied) for key, label in OUTCOMES.items()] if state.tallied else [],
         "pending": number(state.pending) if state.pending else "",
+        "stranded": number(state.stranded) if state.stranded else "",
         "last_cleanup": state.last_cleanup,
         "last_cleanup_deleted": number(state.last_cleanup.processed) if state.last_cleanup else "",
         "last_backfill": state.last_backfill,

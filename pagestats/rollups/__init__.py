@@ -17,10 +17,10 @@ from pagestats.rollups.changing import (
     take_off,
     to_merge,
     to_rebuild,
+    where_zones_differ,
 )
 from pagestats.rollups.figures import PAGE, SITE, WHOLE_SITE, Figure, Key, cells, keys
 from pagestats.rollups.folding import (
-    LARGEST_BATCH,
     SILENCE_OF_THE_DEAD,
     BackfillStatus,
     Progress,
@@ -42,7 +42,6 @@ from pagestats.rollups.verifying import (
 )
 
 __all__ = [
-    "LARGEST_BATCH",
     "PAGE",
     "SILENCE_OF_THE_DEAD",
     "SITE",
@@ -83,4 +82,5 @@ __all__ = [
     "under_way",
     "verification",
     "verify",
+    "where_zones_differ",
 ]

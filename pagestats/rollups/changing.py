@@ -19,7 +19,7 @@ from pagestats.hits import Hit, day_of, start_of
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
 from pagestats.rollups.figures import PAGE, Figure, Key, cells, keys
-from pagestats.rollups.folding import LARGEST_BATCH, backfill
+from pagestats.rollups.folding import backfill, in_bounds
 
 VIEWS_IN_A_CHUNK = 500
 
@@ -68,11 +68,8 @@ def _days(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Iterator[date]:
 
 
 def chunk_size(batch_size: int | None) -> int:
-    """Return how many page views a chunk begins with; raise `ValueError` for a number out of range."""
-    size = VIEWS_IN_A_CHUNK if batch_size is None else batch_size
-    if not 1 <= size <= LARGEST_BATCH:
-        raise ValueError(f"batch_size is {size}, not a number from 1 to {LARGEST_BATCH:,}.")
-    return size
+    """Return how many page views a chunk begins with; raise `ValueError` for a number out of bounds."""
+    return in_bounds(VIEWS_IN_A_CHUNK if batch_size is None else batch_size)
 
 
 # -- Taking off --------------------------------------------------------------------------------------------------------
@@ -264,6 +261,16 @@ def rebuild(*, zone: str | None = None, batch_size: int | None = None) -> Genera
     using = router.db_for_write(PageView)
     sql.transact(partial(_begin_rebuild, name, using=using), using=using)
     return _rebuild(size, using=using)
+
+
+def where_zones_differ(calendar: Calendar) -> str:
+    """Return what to do where the reporting zone is not the site's own."""
+    if calendar.sealed_before is None:
+        return "Run `manage.py backfill_aggregates --rebuild` to count all days anew in TIME_ZONE."
+    return (
+        f"Page views before {calendar.sealed_before} were pruned, so days can't be counted anew: set TIME_ZONE to"
+        f" {calendar.zone!r}."
+    )
 
 
 def to_rebuild() -> Extent:

@@ -13,13 +13,12 @@ from django.db import router
 from django.db.models import F
 
 from pagestats import sql
-from pagestats.conf import conf
+from pagestats.conf import LARGEST_BATCH, conf
 from pagestats.hits import instant, start_of
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition
 from pagestats.sql import Viewed
 
-LARGEST_BATCH = 10_000
 SILENCE_OF_THE_DEAD = timedelta(minutes=1)
 
 
@@ -79,10 +78,14 @@ def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Genera
 
     Raises `ValueError` for any other batch size.
     """
-    size = conf.BACKFILL_BATCH_SIZE if batch_size is None else batch_size
-    if not 1 <= size <= LARGEST_BATCH:
-        raise ValueError(f"batch_size is {size}, not a number from 1 to {LARGEST_BATCH:,}.")
-    return _backfill(size, run)
+    return _backfill(in_bounds(conf.BACKFILL_BATCH_SIZE if batch_size is None else batch_size), run)
+
+
+def in_bounds(batch_size: int) -> int:
+    """Return a number of page views a chunk; raise `ValueError` for one out of bounds."""
+    if not 1 <= batch_size <= LARGEST_BATCH:
+        raise ValueError(f"batch_size is {batch_size}, not a number from 1 to {LARGEST_BATCH:,}.")
+    return batch_size
 
 
 def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
@@ -103,10 +106,15 @@ def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
 def foldable(*, using: str) -> PageViewQuerySet:
     """Return the pending page views that can be folded: those of sealed days stay pending."""
     pending = PageView.objects.using(using).pending()
+    begin = _end_of_sealed_days(using=using)
+    return pending if begin is None else pending.filter(timestamp__gte=begin)
+
+
+def _end_of_sealed_days(*, using: str) -> datetime | None:
     calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
     if calendar is None or calendar.sealed_before is None:
-        return pending
-    return pending.filter(timestamp__gte=start_of(calendar.sealed_before, ZoneInfo(calendar.zone)))
+        return None
+    return start_of(calendar.sealed_before, ZoneInfo(calendar.zone))
 
 
 def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, None]:
@@ -193,12 +201,15 @@ class BackfillStatus:
     """How many page views are pending, how the last backfill went, None when there was none, and what holds it up."""
 
     pending: int
+    stranded: int
+    """How many of these are of sealed days: they came by another door, and no backfill folds them."""
     last_run: Run | None
     rebuild: RebuildUnderWay | None
 
     def describe(self, at: datetime) -> str:
         """Return the status in words, as of an instant."""
         lines = [f"{self.pending:,} {'page view' if self.pending == 1 else 'page views'} pending"]
+        lines += self.describe_stranded()
         if run := self.last_run:
             lines.append(
                 f"Last backfill: {run.status}, started {run.started:%Y-%m-%d %H:%M:%S %Z},"
@@ -218,11 +229,20 @@ class BackfillStatus:
             lines.append(str(self.rebuild))
         return "\n".join(lines)
 
+    def describe_stranded(self) -> list[str]:
+        """Return what to do about those of sealed days, in a line; none where there are none."""
+        if not self.stranded:
+            return []
+        which = "page view is of a day" if self.stranded == 1 else "page views are of days"
+        return [f"{self.stranded:,} pending {which} whose page views were pruned, and can't be folded in. Delete them."]
+
 
 def backfill_status() -> BackfillStatus:
     """Return the status of the backfill, from whichever process."""
+    end = _end_of_sealed_days(using=router.db_for_read(Calendar))
     return BackfillStatus(
         pending=PageView.objects.pending().count(),
+        stranded=0 if end is None else PageView.objects.pending().filter(timestamp__lt=end).count(),
         last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
         rebuild=under_way(using=router.db_for_read(Calendar)),
     )

@@ -32,6 +32,8 @@ class Health:
     zone: ZoneInfo
     tallied: tuple[Tallied, ...]
     pending: int
+    stranded: int
+    """How many of the pending ones are of sealed days."""
     last_backfill: Run | None
     last_cleanup: Run | None
     last_verify: Run | None
@@ -56,6 +58,7 @@ def health(*, at: datetime | None = None) -> Health:
         zone=zone,
         tallied=tuple(sorted(rows, key=lambda row: (-row.last_days, row))),
         pending=backfill.pending,
+        stranded=backfill.stranded,
         last_backfill=backfill.last_run,
         last_cleanup=Run.objects.filter(kind=Run.Kind.CLEANUP).order_by("-started", "-pk").first(),
         last_verify=verifies.order_by("-started", "-pk").first(),

@@ -61,14 +61,18 @@ def views_of(thing: Model, *, days: int | None = None, at: datetime | None = Non
 
     Arguments: as of `with_views`. Raises `NoPage` if no content source has objects of its model.
     """
-    if not content.sources_of(type(thing)):
-        raise NoPage(
-            f"The views of a {thing._meta.label} can't be told: no content source has this model. Add one to"
-            " PAGESTATS_CONTENT."
-        )
+    _require_source(type(thing), "views")
     _check(days, at)
     path = content.path_of(thing)
     return 0 if path is None else views_on(path, days=days, at=at)
+
+
+def _require_source(model: type[Model], figure: str) -> None:
+    if not content.sources_of(model):
+        raise NoPage(
+            f"The {figure} of {model._meta.label} can't be told: no content source has this model. Add one to"
+            " PAGESTATS_CONTENT."
+        )
 
 
 def views_on(path: str, *, days: int | None = None, at: datetime | None = None) -> int:
@@ -132,6 +136,7 @@ def _with(
 ) -> Rows:
     _check(days, at)
     model = queryset.model
+    _require_source(model, figure)
     using, ours = queryset.db, router.db_for_read(PageView)
     if using != ours:
         raise NoPage(

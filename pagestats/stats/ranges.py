@@ -261,7 +261,7 @@ def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any
             raise Refused(f"{name} is {asked!r:.100}. Use {' or '.join(map(repr, known))}.")
     if by == "hour" and days > MOST_DAYS_BY_HOUR:
         raise Refused(
-            f"{start} to {end} are {days:,} days, too many for hours. Ask for at most {MOST_DAYS_BY_HOUR}, or by='day'."
+            f"{start} to {end} are {days:,} days, too many for hours. Ask for at most {MOST_DAYS_BY_HOUR}, or by day."
         )
 
 
@@ -561,7 +561,7 @@ def _hours(key: Key, span: Span) -> tuple[HourFigures, ...]:
     if sealed_before and span.start < sealed_before:
         raise CannotTell(
             f"The hours of {span.start} can't be told: page views before {sealed_before} were pruned. Ask for later "
-            "days, or by='day'."
+            "days, or by day."
         )
     return tuple(
         HourFigures(begin.astimezone(span.zone), *counted.get(hour, (0, 0))) for hour, begin in enumerate(begins)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
 from django import template
 from django.db import router, transaction
 from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.formats import number_format
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.translation import get_language
 
 from pagestats import content, stats
+from pagestats.admission import path_of
 from pagestats.conf import conf
 from pagestats.hits import instant
 from pagestats.keeping import keep, kept
@@ -27,6 +30,10 @@ register = template.Library()
 
 CACHE = 60
 """Seconds for which a tag shows what it read, unless it says another time: 0 is none."""
+
+
+EVERY, MOST_EVERY = 30, 3_600
+"""Seconds between two heartbeats of a page: without another word, and at most."""
 
 
 class Figure(int):
@@ -60,11 +67,11 @@ def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) 
 
 
 @register.simple_tag
-def pagestats_tracker(*, every: int = 30, hash: bool = False) -> str:
+def pagestats_tracker(*, every: int | str = EVERY, hash: bool = False) -> str:
     """Return the tracker's script tag, the same for everybody who gets this page, now or out of a cache.
 
     Arguments:
-        every: seconds between two heartbeats, about.
+        every: whole seconds between two heartbeats, about: 1 to 3,600. Any other is 30, and the log says so.
         hash: True where the part of an address behind its # makes another page.
     """
     try:
@@ -72,13 +79,17 @@ def pagestats_tracker(*, every: int = 30, hash: bool = False) -> str:
     except NoReverseMatch:
         logger.warning("There is no tracker without its URLs. Add path('hello/', include('pagestats.beacons')).")
         return ""
+    seconds = int(every) if re.fullmatch("[0-9]{1,4}", str(every)) else 0
+    if not 1 <= seconds <= MOST_EVERY:
+        logger.warning("every is %r, not a number of seconds from 1 to %d, so it is %d.", every, MOST_EVERY, EVERY)
+        seconds = EVERY
     rendered = round(instant(None).timestamp() * 1000)
     options = {"session": conf.IDENTITY == "client", "hash": hash, **dict.fromkeys(conf.OPT_OUTS, True)}
     return format_html(
         '<script src="{}" defer data-views="{}" data-beats="{}" data-rendered="{}" data-every="{}"{}></script>',
         *urls,
         rendered,
-        every,
+        seconds,
         format_html_join("", ' data-{}="1"', [(name,) for name, is_on in options.items() if is_on]),
     )
 
@@ -91,7 +102,17 @@ def _page(context: template.Context, thing: Model | None) -> Callable[[], str]:
     """Return what tells the path of an object, or of the page that is shown, "" where there is none."""
     if thing is not None:
         return lambda: content.path_of(thing) or ""
-    return lambda: context["request"].path
+    return lambda: path_of(_request(context))
+
+
+def _request(context: template.Context) -> HttpRequest:
+    """Return the request of the page that is shown."""
+    if isinstance(request := context.get("request"), HttpRequest):
+        return request
+    raise LookupError(
+        "There is no request in the context of the template. Add the context processor"
+        " django.template.context_processors.request, or name an object."
+    )
 
 
 def _shown(

@@ -8,8 +8,9 @@ from django.db import router
 from django.utils import timezone
 from tqdm import tqdm
 
+from pagestats.conf import LARGEST_BATCH
 from pagestats.models import PageView
-from pagestats.rollups import LARGEST_BATCH, Progress, backfill, backfill_status, rebuild, to_rebuild, under_way
+from pagestats.rollups import Progress, backfill, backfill_status, rebuild, to_rebuild, under_way
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
@@ -71,7 +72,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{error} --status tells how far it is.")
             return
         if run is None:
-            self.stdout.write("No page views to backfill")
+            self.nothing_to_fold()
         else:
             left = run.result["total"] - run.processed
             self.stdout.write(
@@ -92,9 +93,14 @@ class Command(BaseCommand):
                 bar.total = done.total
                 bar.update(done.processed - bar.n)
         if done is None:
-            self.stdout.write("No page views to backfill")
+            self.nothing_to_fold()
         else:
             self.stdout.write(f"Backfilled {done.processed:,} page views with {done.new_visitors:,} new visitors")
+
+    def nothing_to_fold(self) -> None:
+        """Say that there is nothing to do, and what nobody can do."""
+        for line in ("No page views to backfill", *backfill_status().describe_stranded()):
+            self.stdout.write(line)
 
     def rebuild(self, batch_size: int | None, *, dry_run: bool, quietly: bool) -> None:
         """Make all rollups anew, with a progress bar over both halves of it."""

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from pagestats import addresses, identity, schedules, stats
 from pagestats.conf import conf
-from pagestats.models import Salt
-from pagestats.rollups import backfill_status
+from pagestats.models import Calendar, Salt
+from pagestats.rollups import backfill_status, where_zones_differ
 from pagestats.tasks import NoCluster
 
 
@@ -62,10 +62,10 @@ def _recording() -> Iterator[str]:
 
 
 def _zone() -> str:
-    zone = str(stats.health().zone)
-    if zone == settings.TIME_ZONE:
-        return zone
-    return f"{zone}, but TIME_ZONE is {settings.TIME_ZONE}; backfill_aggregates --rebuild counts all days anew in that"
+    calendar = Calendar.objects.filter(pk=Calendar.ROW).first()
+    if calendar is None or calendar.zone == settings.TIME_ZONE:
+        return settings.TIME_ZONE
+    return f"{calendar.zone}, but TIME_ZONE is {settings.TIME_ZONE}. {where_zones_differ(calendar)}"
 
 
 LIFETIMES = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}

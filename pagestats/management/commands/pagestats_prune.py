@@ -8,6 +8,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats import retention
+from pagestats.management.arguments import day
 from pagestats.rollups import Done
 
 
@@ -24,7 +25,7 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument(
             "--before",
-            type=date.fromisoformat,
+            type=day,
             metavar="DATE",
             help="The first day whose page views stay (default: what PAGESTATS_KEEP_PAGE_VIEWS keeps).",
         )

@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from pagestats import identity
+from pagestats.management.arguments import day
 from pagestats.stats import By, Order, Refused, Report, report, reporting_day
 
 DAYS = 30
@@ -27,8 +28,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the range, and what is told of it."""
-        parser.add_argument("start", nargs="?", metavar="START", help="The first reporting day, such as 2026-01-31.")
-        parser.add_argument("end", nargs="?", metavar="END", help="The last one, included (default: today).")
+        parser.add_argument(
+            "start", nargs="?", type=day, metavar="START", help="The first reporting day, such as 2026-01-31."
+        )
+        parser.add_argument("end", nargs="?", type=day, metavar="END", help="The last one, included (default: today).")
         parser.add_argument("--days", type=int, metavar="N", help=f"The last N days instead (default: {DAYS}).")
         parser.add_argument("--page", metavar="PATH", help="Of this page alone.")
         parser.add_argument("--by", choices=get_args(By), default="day", help="hour: for at most two days.")
@@ -63,7 +66,7 @@ class Command(BaseCommand):
                 self.stdout.write(line.rstrip())
 
 
-def _range(start: str | None, end: str | None, days: int | None) -> tuple[date, date]:
+def _range(start: date | None, end: date | None, days: int | None) -> tuple[date, date]:
     if start is None:
         days = DAYS if days is None else days
         if days < 1:
@@ -75,14 +78,7 @@ def _range(start: str | None, end: str | None, days: int | None) -> tuple[date, 
             raise CommandError(f"--days is {days}, more than the calendar has.") from None
     if days is not None:
         raise CommandError("START and --days are two ways to name a range. Leave one out.")
-    return _day("START", start), reporting_day(timezone.now()) if end is None else _day("END", end)
-
-
-def _day(name: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"{name} is {text!r}, not a day, such as 2026-01-31.") from None
+    return start, end or reporting_day(timezone.now())
 
 
 def _heading(told: Report) -> str:

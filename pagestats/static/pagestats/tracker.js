@@ -30,7 +30,6 @@
   if (session || told) rendered = 0;
 
   let id = session && crypto.getRandomValues(new Uint32Array(5)).join('.');
-  let first = true;
   let path = here();
   let due, release, channel;
 
@@ -51,8 +50,9 @@
   }
 
   function beat() {
-    send(beats, first && { rendered: +rendered, elapsed: performance.now() >>> 0 });
-    first = false;
+    // With the first one: that page, of which the site knows no hash.
+    send(beats, rendered !== null && { path: location.pathname, rendered: +rendered, elapsed: performance.now() >>> 0 });
+    rendered = null;
     channel?.postMessage(0);
   }
 
