@@ -18,6 +18,11 @@ def number(value: int) -> str:
     return number_format(value, force_grouping=True)
 
 
+def thousands() -> str:
+    """Return what sets thousands apart, for scripts, which know other rules of a language than Django."""
+    return number(1000)[1:-3]
+
+
 def numbers() -> _Numbers:
     """Return what writes many numbers, each of which it writes once."""
     return _Numbers()
@@ -33,10 +38,18 @@ def change(now: int, before: int) -> str:
     """Return by how much a figure has grown, "" where nothing was before."""
     if not before:
         return ""
-    percent = 100 * (now - before) / before
-    text = number_format(abs(percent), decimal_pos=0 if abs(percent) >= 10 else 1, force_grouping=True)
-    sign = "+" if percent > 0 else "−" if percent < 0 else "±"
+    thousandths = _rounded(1000 * abs(now - before), before)
+    if thousandths < 100:
+        text = number_format(thousandths / 10, decimal_pos=1)
+    else:  # of the whole, or 9.96 would be 10.0
+        text = number(_rounded(100 * abs(now - before), before))
+    sign = "±" if not thousandths else "+" if now > before else "−"
     return _("%(sign)s%(percent)s %%") % {"sign": sign, "percent": text}
+
+
+def _rounded(dividend: int, divisor: int) -> int:
+    """Return a quotient as the nearest whole number, halves upwards: Django's own formatting cuts digits off."""
+    return (2 * dividend + divisor) // (2 * divisor)
 
 
 def days(start: date, end: date) -> str:
@@ -56,6 +69,13 @@ def days_of(days: Iterable[date]) -> list[str]:
 @lru_cache(maxsize=8192)
 def _day(day: date, form: str, language: str | None) -> str:
     return formatted(day, form)
+
+
+def marks(starts: Iterable[datetime]) -> list[str]:
+    """Return hours for an axis: where there are several days, a midnight is the day that it begins."""
+    starts = list(starts)
+    is_one_day = len({start.date() for start in starts}) == 1
+    return [date_format(start, "TIME_FORMAT" if is_one_day or start.hour else "MONTH_DAY_FORMAT") for start in starts]
 
 
 def hours(starts: Iterable[datetime]) -> list[str]:

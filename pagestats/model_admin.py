@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
 from django.core.checks import CheckMessage, Warning
 from django.db.models import BigIntegerField, F, Model, QuerySet, Value
 from django.forms import Media
@@ -38,7 +40,8 @@ class ViewsAdminMixin(Base):
     """Put before `ModelAdmin`, it adds a column of views to the list, and a panel to the page of one object.
 
     Both are for who may read the stats, and are not there for anybody else. The column is the last one, unless
-    `list_display` has "page_views" somewhere else; it is sorted by the same statement that lists the rows.
+    `list_display` has "page_views" somewhere else; it is sorted by the same statement that lists the rows. The panel
+    has a set of fields of its own, unless `fieldsets` has "page_figures" somewhere.
     """
 
     views_days: int | None = None
@@ -91,11 +94,13 @@ class ViewsAdminMixin(Base):
         return [field for field in super().get_fields(request, obj) if field != PANEL]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the sets of fields, and last the panel."""
-        fieldsets = [*super().get_fieldsets(request, obj)]
-        if obj is not None and access.may_read(request.user):
-            fieldsets.append((_("Page views"), {"fields": [PANEL]}))
-        return fieldsets
+        """Return the sets of fields, and the panel last, unless one of them has it, for who may read it."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or not access.may_read(request.user):
+            return _without_panel(fieldsets)
+        if PANEL in flatten_fieldsets(fieldsets):
+            return fieldsets
+        return [*fieldsets, (_("Page views"), {"fields": [PANEL]})]
 
     @property
     def media(self) -> Media:
@@ -134,6 +139,18 @@ class ViewsAdminMixin(Base):
         except NoReverseMatch:
             return ""
         return f"{address}?{urlencode({'path': path})}"
+
+
+def _without_panel(fieldsets: Iterable[Any]) -> list[Any]:
+    """Return sets of fields without the panel, and without those that have nothing else."""
+    left = [(title, {**options, "fields": _fields(options["fields"])}) for title, options in fieldsets]
+    return [(title, options) for title, options in left if options["fields"]]
+
+
+def _fields(lines: Iterable[Any]) -> list[Any]:
+    """Return fields without the panel, some of which may stand together in one line."""
+    left = [_fields(line) if isinstance(line, (list, tuple)) else line for line in lines]
+    return [line for line in left if line and line != PANEL]
 
 
 class Bar(NamedTuple):

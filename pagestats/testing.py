@@ -29,7 +29,9 @@ class Browser(Client):
     """Django's test client with the name of a browser. By its own, which is none, it is a robot, and not recorded."""
 
     def __init__(self, *arguments: Any, headers: Mapping[str, str] | None = None, **keywords: Any) -> None:
-        super().__init__(*arguments, headers=USER_AGENT | {**(headers or {})}, **keywords)
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        browser = {} if "HTTP_USER_AGENT" in keywords else USER_AGENT
+        super().__init__(*arguments, headers=browser | given, **keywords)
 
 
 class AsyncBrowser(AsyncClient):
@@ -148,10 +150,13 @@ def add_views(
     zone = Calendar.zone_of(Calendar.objects.all())
     last = day_of(instant(until), zone)
     window = conf.DEDUP_WINDOW
-    if visitors < 1 or -(-views // visitors) * window >= DAY - timedelta(hours=2):  # a day may have 23 hours, or less
+    if visitors < 1:
+        raise ValueError(f"visitors is {visitors}. Ask for one or more.")
+    turns = -(-views // visitors)
+    if (turns - 1) * window >= DAY - timedelta(hours=2):  # a day may have 23 hours, or less
         raise ValueError(
-            f"{views} views a day are too many for {visitors} visitors: a view within {window} of another is a repeat."
-            " Ask for more visitors."
+            f"{turns} views of one visitor on one day are too many: a view within {window} of another is a repeat. Ask"
+            f" for {views} visitors."
         )
     hits = []
     for ago in reversed(range(days)):

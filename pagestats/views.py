@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
@@ -14,7 +15,7 @@ from django.views.generic import TemplateView
 
 from pagestats import identity
 from pagestats.conf import conf
-from pagestats.formats import span
+from pagestats.formats import span, thousands
 from pagestats.hits import instant
 from pagestats.live import active_response
 from pagestats.models import Calendar
@@ -78,6 +79,7 @@ class PublicStatsView(TemplateView):
                 }
                 for page in stats.page_stats
             ],
+            "thousands": thousands(),
             "active_url": f"{address(self.request.path)}?{ACTIVE}",
         }
         # One name, since a base template of the site's own may use any other.
@@ -90,11 +92,22 @@ class PublicStatsView(TemplateView):
         response.render()
         etag = f'W/"{hashlib.blake2b(response.content, digest_size=16).hexdigest()}"'
         response.headers["ETag"] = etag
-        session = getattr(self.request, "session", None)
-        # A base template of the site's own may greet its reader, or hold a form.
-        if "CSRF_COOKIE" in self.request.META or getattr(session, "accessed", False):
+        if self._is_for_one_reader():
             patch_cache_control(response, private=True, max_age=0)
         else:
             patch_cache_control(response, public=True, max_age=0, s_maxage=FRESH)
         answer = get_conditional_response(self.request, etag=etag, response=response)
         return response if answer is None else answer
+
+    def _is_for_one_reader(self) -> bool:
+        """Tell whether the page holds what is of its reader alone.
+
+        A base template of the site's own may greet who is logged in, hold a form, or show a message, which comes out of
+        a cookie; and a cookie may choose the language.
+        """
+        return (
+            "CSRF_COOKIE" in self.request.META
+            or settings.LANGUAGE_COOKIE_NAME in self.request.COOKIES
+            or bool(getattr(getattr(self.request, "session", None), "accessed", False))
+            or bool(getattr(getattr(self.request, "_messages", None), "used", False))
+        )

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import django
@@ -163,6 +164,20 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
     ]
     assert page.title() == "Page stats | Django site admin"
     assert ("Recorded", "123,456", "246,912") in table(page, "Health")
+
+
+def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811
+    page = log_in(visitor(javascript=True))
+    today = page.evaluate("new Date().toISOString().slice(0, 10)")
+    yesterday = page.evaluate("new Date(Date.now() - 86400000).toISOString().slice(0, 10)")
+    look_at(page, f"{STATS}?start={yesterday}&end={today}")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        marks = page.locator(".pagestats-marks li:visible").evaluate_all(
+            "all => all.map(mark => mark.getBoundingClientRect()).map(({ left, right }) => [left, right])"
+        )
+        assert len(marks) >= 2
+        assert all(right + 4 < left for (_, right), (left, _) in pairwise(marks)), f"{marks} at {width} px"
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

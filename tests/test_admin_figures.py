@@ -145,6 +145,14 @@ def test_the_same_range_a_year_before_is_a_second_comparison(admin_client):
     assert len(cards[1].changes) == 2
 
 
+@pytest.mark.django_db
+def test_twelve_months_are_compared_with_the_twelve_before_them_once(admin_client):
+    now = now_by_the_clock()
+    record_page_views(a_hit(at=now - days * DAY, session_id=f"{days}") for days in (1, 300, 400, 1_000))
+    [change] = admin_client.get(STATS, {"period": "12m"}).context["cards"][1].changes
+    assert (change.percent, change.before[:7]) == ("+100 %", "1 from ")
+
+
 @pytest.mark.parametrize(
     ("now", "before", "text"),
     [
@@ -155,6 +163,13 @@ def test_the_same_range_a_year_before_is_a_second_comparison(admin_client):
         (0, 5, "−100 %"),
         (120_300, 100, "+120,200 %"),
         (5, 0, ""),
+        (5, 3, "+67 %"),
+        (1996, 1000, "+100 %"),
+        (10_996, 10_000, "+10 %"),
+        (10_994, 10_000, "+9.9 %"),
+        (9_996, 10_000, "±0.0 %"),
+        (9_995, 10_000, "−0.1 %"),
+        (10_000_001, 10_000_000, "±0.0 %"),
     ],
 )
 def test_a_change_is_a_percentage(now, before, text):
@@ -184,6 +199,13 @@ def test_hours_that_are_yet_to_come_have_no_figures():
     assert series.area == "0,200 0.0,100.0 500.0,200.0 500.0,200"
     assert (series.ticks, series.marks) == (["8", "4", "0"], ["midnight", "1 a.m.", "2 a.m."])
     assert series.script["views"] == [4, 0]
+
+
+def test_the_axis_of_two_days_names_each_of_them_once():
+    begin = datetime(2026, 3, 14, tzinfo=UTC)
+    hours = [HourFigures(begin + n * timedelta(hours=1), 0, 0) for n in range(48)]
+    marks = Series(figures=hours, before=[], at=begin).marks
+    assert marks == ["March 14", "noon", "March 15", "11 a.m.", "11 p.m."]
 
 
 def test_an_hour_that_comes_twice_is_told_apart():
@@ -219,6 +241,13 @@ def test_years_have_marks_of_months_and_one_day_is_a_dot():
         "January 2029",
     ]
     assert Series(figures=days[:1], before=[], at=instant(None)).lines["views"] == "0.0,100.0 0.0,100.0"
+
+
+@pytest.mark.parametrize(("language", "thousands"), [("en", ","), ("de", "."), ("pl", "\xa0"), ("fa", "")])
+def test_scripts_are_told_what_sets_thousands_apart(language, thousands):
+    with translation.override(language):
+        assert formats.thousands() == thousands
+        assert formats.number(1_234_567) == f"1{thousands}234{thousands}567"
 
 
 @pytest.mark.django_db

@@ -7,7 +7,7 @@ browser would tell it by. A tab that is hidden by another one has the clock that
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.chromium import running, until
 from tests.test_browser import (
@@ -90,6 +90,20 @@ def test_figures_follow_who_comes_without_a_reload(editor: Page, site: Site, vis
         wait(editor)
     expect(now).to_have_text("1")
     assert statuses == [200, 304]
+
+
+def test_numbers_stay_written_as_the_server_writes_them(editor: Page) -> None:
+    def in_another_language(route: Route) -> None:
+        answer = route.fetch()
+        marked = answer.text().replace('data-pagestats-thousands=","', 'data-pagestats-thousands="’"')
+        route.fulfill(response=answer, body=marked)
+
+    editor.route(f"**{STATS}", in_another_language)
+    editor.route(f"**{ACTIVE}", lambda route: route.fulfill(json={"visitors": 1_234_567, "by_path": []}))
+    editor.reload()
+    with editor.expect_response(f"**{ACTIVE}"):
+        wait(editor)
+    expect(editor.locator("[data-pagestats=visitors]")).to_have_text("1’234’567")
 
 
 def test_a_hidden_page_asks_nothing_and_asks_at_once_when_it_is_back(editor: Page) -> None:

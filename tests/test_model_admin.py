@@ -90,6 +90,39 @@ def test_nobody_sees_it_without_the_permission(client):
     assert b"pagestats-panel" in client.get(f"/own/blog/post/{pk}/change/").content
 
 
+class InTheMiddle(ViewsAdminMixin, admin.ModelAdmin):
+    """An admin that says itself where the panel stands."""
+
+    fieldsets = (
+        ("Figures", {"fields": ["page_figures"]}),
+        (None, {"fields": ("title", ("slug", "published"))}),
+    )
+    readonly_fields = ("page_figures",)
+
+
+@pytest.mark.parametrize("may_edit", [True, False], ids=["editor", "reader"])
+def test_a_panel_that_a_site_puts_somewhere_is_for_those_who_may_read_the_stats_alone(client, rf, may_edit):
+    staff = User.objects.create_user("staff", is_staff=True)
+    words = ["add", "view", "change"] if may_edit else ["view"]
+    staff.user_permissions.set(Permission.objects.filter(codename__in=[f"{word}_post" for word in words]))
+    model_admin, post = InTheMiddle(Post, site), Post.objects.get(slug="third")
+
+    def shown(thing):
+        request = rf.get("/")
+        request.user = User.objects.get(pk=staff.pk)
+        form = model_admin.get_form(request, thing)
+        assert "page_figures" not in form.base_fields
+        return [options["fields"] for _, options in model_admin.get_fieldsets(request, thing)]
+
+    assert InTheMiddle(Post, site).check() == []
+    assert shown(post) == shown(None) == [["title", ["slug", "published"]]]
+    staff.user_permissions.add(Permission.objects.get(codename="view_stats"))
+    assert shown(post) == [["page_figures"], ("title", ("slug", "published"))]
+    assert shown(None) == [["title", ["slug", "published"]]]
+    model_admin.fieldsets = [(None, {"fields": ["title", ("slug", "page_figures")]})]
+    assert (shown(post), shown(None)) == ([["title", ("slug", "page_figures")]], [["title", ["slug"]]])
+
+
 def panel(client, slug, where="own"):
     pk = Post.objects.get(slug=slug).pk
     page = client.get(f"/{where}/blog/post/{pk}/change/").content.decode()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib import messages
 from django.http import HttpResponse
 from django.template import engines
 from django.test import Client
@@ -15,6 +16,7 @@ from django.utils.formats import date_format
 from example_project.blog.models import Post
 from pagestats.models import PageTotal, PageView, Rollup, Visitor
 from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.stats import shown_titles, snapshot
 from pagestats.views import PublicStatsView
 from tests.factories import a_hit, raw_views
 
@@ -97,6 +99,47 @@ def test_a_base_template_that_greets_its_reader_is_for_that_reader_alone(admin_c
     answer = admin_client.get("/")
     assert answer.content.startswith(b"admin")
     assert set(answer.headers["Cache-Control"].split(", ")) == {"max-age=0", "private"}
+
+
+def test_a_message_and_a_chosen_language_are_for_one_reader_alone(client, settings):
+    greeting = "{% for message in messages %}{{ message }}{% endfor %}{% block content %}{% endblock %}"
+    stats = PublicStatsView.as_view(base_template=engines["django"].from_string(greeting))
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("order/", order), path("stats/", stats)]})
+    assert "public" in client.get("/stats/").headers["Cache-Control"]
+    client.get("/order/")
+    page = client.get("/stats/")
+    assert b"Your order was placed" in page.content
+    assert "private" in page.headers["Cache-Control"]
+    assert "public" in client.get("/stats/").headers["Cache-Control"]
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = "de"
+    assert "private" in client.get("/stats/").headers["Cache-Control"]
+
+
+def order(request):
+    messages.success(request, "Your order was placed")
+    return HttpResponse("thank you")
+
+
+def test_among_any_number_of_other_pages_it_looks_so_far_and_no_further(client, monkeypatch):
+    PageTotal.objects.bulk_create(
+        PageTotal(path=f"/other/{n}", views=10, visitors=1, first_viewed=timezone.now(), last_viewed=timezone.now())
+        for n in range(200)
+    )
+    looked_at = []
+
+    def titles(paths, *, public):
+        paths = list(paths)
+        looked_at.append(len(paths))
+        return shown_titles(paths, public=public)
+
+    monkeypatch.setattr("pagestats.stats.now.shown_titles", titles)
+    for most, found in ((2_000, True), (150, False)):
+        monkeypatch.setattr("pagestats.stats.titled.MOST_LOOKED_AT", most)
+        looked_at.clear()
+        shown = snapshot(limit=50, public=True)
+        assert ("/hello" in {page.path for page in shown.page_stats}) is found
+        assert (max(looked_at), shown.total_paths) == (203 if found else 150, 203)
+    assert "/hello" in {page.path for page in snapshot(public=True).page_stats}
 
 
 BLOCKS = {

@@ -10,8 +10,9 @@ from django.utils import timezone, translation
 
 from example_project.blog.models import Page, Post
 from pagestats import stats
+from pagestats.hits import instant
 from pagestats.models import ActiveSession
-from pagestats.recording import record_heartbeat, record_page_views
+from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from tests.factories import a_hit, raw_views
 
 DAY = timedelta(days=1)
@@ -131,6 +132,22 @@ def test_what_fails_is_logged_and_shows_nothing(rf, tag, monkeypatch, expected_e
     assert Post.objects.count() == 0  # the transaction of the page goes on
     [error] = expected_errors()
     assert issubclass(error.exc_info[0], DatabaseError | stats.NoPage)
+
+
+def test_a_path_is_its_own_page_and_a_word_is_none(rf, expected_errors):
+    record_heartbeat(a_hit(path="/here", session_id="a", at=instant(None)))
+    for session_id in "bc":
+        record_heartbeat(a_hit(path="/pricing", session_id=session_id, at=instant(None)))
+    record_page_view(a_hit(path="/pricing"))
+    shown = render(
+        '{% pagestats_active "/pricing" %} {% pagestats_active "page" %} {% pagestats_views "/pricing" %}', rf
+    )
+    assert shown == "2 0 1"
+    assert render("[{% pagestats_active typo %}{% pagestats_views typo %}{% pagestats_active 'pgae' %}]", rf) == "[]"
+    assert [str(error.exc_info[1]) for error in expected_errors()] == [
+        f"{word!r} is no object, no path and not 'page'. A variable that is not there is ''."
+        for word in ("", "", "pgae")
+    ]
 
 
 def test_a_page_without_a_request_shows_nothing(expected_errors):

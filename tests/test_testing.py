@@ -222,7 +222,24 @@ def test_views_of_today(db, settings):
     assert views_of(post, days=1, at=timezone.now() - timedelta(days=2)) == 0
 
 
+def test_as_many_views_as_count_are_made_whatever_the_window(db, settings):
+    assert add_views("/a", 44, until=T0) == 44
+    settings.PAGESTATS_DEDUP_WINDOW = timedelta(days=7)
+    assert add_views("/b", until=T0) == 1
+    assert add_views("/c", 20, visitors=20, until=T0) == 20
+    with pytest.raises(
+        ValueError, match=r"^2 views of one visitor on one day .* within 7 days.* Ask for 2 visitors\.$"
+    ):
+        add_views("/d", 2)
+
+
+def test_a_browser_by_any_way_to_name_it(db):
+    for client in (Browser(HTTP_USER_AGENT="Googlebot"), Browser(headers={"User-Agent": "Googlebot"})):
+        with assert_not_recorded(reason="bot"):
+            client.get("/")
+
+
 @pytest.mark.parametrize("arguments", [{"views": 45}, {"views": 90, "visitors": 2}, {"visitors": 0}])
 def test_more_views_than_would_count_are_refused(db, arguments):
-    with pytest.raises(ValueError, match="more visitors"):
+    with pytest.raises(ValueError, match="Ask for"):
         add_views("/a", **arguments)

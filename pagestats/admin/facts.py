@@ -7,6 +7,7 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
 
 from pagestats.models import ActiveSession, PageView
 
@@ -50,7 +51,7 @@ class PageViewAdmin(FactAdmin):
     list_display = ("timestamp", "path", "page_type", "session_id", "rolled_up")
     ordering = ("-timestamp", "-pk")
     search_fields = ("path__startswith", "session_id__exact")
-    search_help_text = "The beginning of a path, or a whole session id."
+    search_help_text = _("The beginning of a path, or a whole session id.")
 
 
 @admin.register(ActiveSession)
@@ -60,4 +61,4 @@ class ActiveSessionAdmin(FactAdmin):
     list_display = ("last_seen", "current_path", "session_id")
     ordering = ("-last_seen", "session_id")
     search_fields = ("current_path__startswith", "session_id__exact")
-    search_help_text = "The beginning of a path, or a whole session id."
+    search_help_text = _("The beginning of a path, or a whole session id.")

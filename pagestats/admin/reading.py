@@ -64,6 +64,8 @@ def read(
         for figures in (told.previous, told.year_before)
         if figures and period.first_day and figures.start >= period.first_day
     ]
+    if len(earlier) == 2 and (earlier[0].start, earlier[0].end) == (earlier[1].start, earlier[1].end):
+        earlier.pop()  # of twelve months, the period before is that of a year before
     before: Sequence[Row] = ()
     if told.previous and told.previous in earlier:
         before = _hours(told.previous, path) if told.hours else told.previous.days

@@ -73,7 +73,7 @@ class Series:
         last = len(self.figures) - 1
         rows = [self.figures[place] for place in sorted({round(part * last / (MARKS - 1)) for part in range(MARKS)})]
         if self.by_hour:
-            return formats.hours([row.start for row in rows if isinstance(row, HourFigures)])
+            return formats.marks([row.start for row in rows if isinstance(row, HourFigures)])
         form = "MONTH_DAY_FORMAT" if last < DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
         return [date_format(row.day, form) for row in rows if isinstance(row, DayFigures)]
 
@@ -96,6 +96,7 @@ class Series:
             "labels": _labels(self.figures),
             "labels_before": _labels(self.before),
             "top": self._top,
+            "thousands": formats.thousands(),
         }
 
     @property

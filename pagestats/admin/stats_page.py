@@ -26,7 +26,7 @@ from pagestats.admin.pages import Asked, table
 from pagestats.admin.periods import Period, picked
 from pagestats.admin.reading import read
 from pagestats.conf import conf
-from pagestats.formats import number, span
+from pagestats.formats import number, span, thousands
 from pagestats.hits import instant
 from pagestats.live import active_response
 from pagestats.models import Calendar, Stats
@@ -143,13 +143,15 @@ class StatsAdmin(FactAdmin):
         at, _stats, period = self._begin(request)
         if name not in TABLES:
             raise Http404(f"There is no table {name!r:.100}. There are {', '.join(TABLES)}.")
-        span, rows = f"{period.start}-{period.end}", exports.requests(health(at=at))
+        span = f"{period.start}-{period.end}"
         if name == "active":
             rows = exports.active(active(at=at))
         elif name == "pages":
             rows = exports.pages(read(period, asked=Asked.of(request.GET), limit=None).told)
         elif name == "figures":
             rows = exports.figures(self._asked(read, period, path=request.GET.get("path")).told, at=at)
+        else:
+            rows = exports.requests(health(at=at))
         return exports.response(rows, request, name=f"{name}-{span if name in ('figures', 'pages') else period.today}")
 
     def _check(self, request: HttpRequest) -> None:
@@ -183,7 +185,12 @@ class StatsAdmin(FactAdmin):
 
     def _response(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         request.current_app = self.admin_site.name
-        frame = {"title": _("Page stats"), "opts": self.opts, "stats_url": self._url("changelist")}
+        frame = {
+            "title": _("Page stats"),
+            "opts": self.opts,
+            "stats_url": self._url("changelist"),
+            "thousands": thousands(),
+        }
         context = {**self.admin_site.each_context(request), **frame, **context}
         return TemplateResponse(request, f"admin/pagestats/{template}.html", context)
 

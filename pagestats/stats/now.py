@@ -14,7 +14,7 @@ from pagestats import content, sql
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Visitor
 from pagestats.rollups import WHOLE_SITE
 from pagestats.stats.active import PathCount, active
-from pagestats.stats.titled import address, shown_titles
+from pagestats.stats.titled import address, depths, shown_titles
 
 
 class PageStat(NamedTuple):
@@ -54,7 +54,8 @@ def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bo
         at: the aware datetime at which visitors are active or not; None is now. All other figures are of now.
         limit: the longest that the two lists may be; None is all. The counts are of all, whatever the limit.
         public: True is for readers without the permission, since a path can be a secret: the two lists are of paths
-            that a content source knows or PAGESTATS_CLIENT_PATHS matches. The counts, `total_paths` too, are of all.
+            that a content source knows or PAGESTATS_CLIENT_PATHS matches, and with a limit the pages are those among
+            the 2,000 most viewed paths. The counts, `total_paths` too, are of all.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is {limit}, below zero. Use None for all.")
@@ -135,18 +136,15 @@ def _sum(column: str) -> Coalesce:
 
 
 def _page_stats(limit: int | None, *, public: bool) -> tuple[list[PageStat], int]:
-    """Return the most viewed of the pages that may be shown, and the number of all pages.
-
-    It looks down the ranking four times as far each time, until enough are found.
-    """
-    most = limit
-    while True:
+    """Return the most viewed of the pages that may be shown, and the number of all pages."""
+    shown, total_paths = [], 0
+    for most in depths(limit, public=public):
         pages, total_paths = _pages(most)
         titles = shown_titles((path for path, _ in pages), public=public)
         shown = [PageStat(path, *titles[path], views) for path, views in pages if path in titles]
         if limit is None or most is None or len(shown) >= limit or most >= total_paths:
-            return shown[:limit], total_paths
-        most *= 4
+            break
+    return shown[:limit], total_paths
 
 
 def _pages(limit: int | None) -> tuple[list[tuple[str, int]], int]:

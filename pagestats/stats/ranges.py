@@ -32,6 +32,7 @@ from django.db.models import (
     When,
 )
 from django.db.models.functions import Cast
+from django.utils.translation import gettext as _
 
 from pagestats import sql
 from pagestats.content import Titled
@@ -39,7 +40,7 @@ from pagestats.hits import PATH_LENGTH, YEARS, day_of, instant, shorten, start_o
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Return, Rollup, Seal, Visitor
 from pagestats.rollups import PAGE, WHOLE_SITE, Key
 from pagestats.stats.refusals import CannotTell, Refused, UnknownPage
-from pagestats.stats.titled import shown_titles
+from pagestats.stats.titled import depths, shown_titles
 
 MOST_DAYS = 3660
 MOST_DAYS_BY_HOUR = 2
@@ -409,7 +410,7 @@ def _figures(key: Key, span: Span) -> Figures:
         return figures
     seals = _seals(key, span)
     if seals.crossed:
-        raise CannotTell(seals.reason(f"of {key.value!r}", span))
+        raise CannotTell(seals.reason(key, span))
     return figures if seals.tell_who_is_new else replace(figures, new_visitors=None)
 
 
@@ -559,10 +560,11 @@ def _hours(key: Key, span: Span) -> tuple[HourFigures, ...]:
     # Asked afterwards: days are sealed before their page views are deleted.
     sealed_before = Calendar.objects.filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
     if sealed_before and span.start < sealed_before:
-        raise CannotTell(
-            f"The hours of {span.start} can't be told: page views before {sealed_before} were pruned. Ask for later "
-            "days, or by day."
+        reason = _(
+            "The hours of %(day)s can't be told: page views before %(pruned)s were pruned. Ask for later days, or by"
+            " day."
         )
+        raise CannotTell(reason % {"day": span.start, "pruned": sealed_before})
     return tuple(
         HourFigures(begin.astimezone(span.zone), *counted.get(hour, (0, 0))) for hour, begin in enumerate(begins)
     )
@@ -596,24 +598,22 @@ def _page(path: str, figures: Figures, *, limit: int | None, offset: int) -> _Pa
 def _pages(span: Span, *, limit: int | None, offset: int, order: Order, search: str, public: bool) -> _Pages:
     """Return the first of the pages that are asked for and may be shown, and the number of all that are asked for.
 
-    For the public, it looks down the ranking four times as far each time, until enough are found; who searches looks
-    at all of it.
+    Who searches looks at all of them.
     """
     wanted = None if limit is None or search else offset + limit
-    most = wanted
-    while True:
+    first = 0 if public or search else offset
+    shown, total, titles = [], 0, {}
+    for most in depths(wanted, public=public):
         ranked, total = _ranked(span, order=order, limit=most)
-        first = 0 if public or search else offset
         titles = shown_titles((row.value for row in ranked[first:]), public=public)
         shown = [row for row in ranked if row.value in titles]
-        if not public or wanted is None or most is None or len(shown) >= wanted or most >= total:
+        if wanted is None or most is None or len(shown) >= wanted or most >= total:
             break
-        most *= 4
     if search:
         shown = [row for row in shown if _is_found(search, row.value, titles[row.value].title)]
         total = len(shown)
     seals = _seals(WHOLE_SITE, span)
-    reason = seals.reason("of pages", span) if seals.crossed else ""
+    reason = seals.reason(None, span) if seals.crossed else ""
     if reason and order.endswith("visitors"):
         raise CannotTell(reason)
     rows = tuple(shown[offset - first :][:limit])
@@ -662,18 +662,26 @@ class _Seals(NamedTuple):
     """Those over which visitors came back who can't be known again."""
     tell_who_is_new: bool
 
-    def reason(self, whose: str, span: Span) -> str:
-        """Return why the visitors of a range can't be told, and of which ranges they can."""
+    def reason(self, key: Key | None, span: Span) -> str:
+        """Return why the visitors of a page, or of all, can't be told of a range, and of which ranges they can."""
         first, last = self.crossed[0], self.crossed[-1]
-        return (
-            f"The visitors {whose} from {span.start} to {span.end} can't be told: page views before {last} were pruned,"
-            " and with them who of a page's later visitors had been there before. Ask for"
-            f" {_days(span.start, first - DAY)}, or for {_days(last, span.end)}."
+        whose = _("The visitors of pages") if key is None else _("The visitors of %(page)s") % {"page": repr(key.value)}
+        told = _(
+            "%(whose)s from %(start)s to %(end)s can't be told: page views before %(pruned)s were pruned, and with them"
+            " who of a page's later visitors had been there before. Ask for %(before)s, or for %(after)s."
         )
+        return told % {
+            "whose": whose,
+            "start": span.start,
+            "end": span.end,
+            "pruned": last,
+            "before": _days(span.start, first - DAY),
+            "after": _days(last, span.end),
+        }
 
 
 def _days(start: date, end: date) -> str:
-    return f"{start}" if start == end else f"{start} to {end}"
+    return f"{start}" if start == end else _("%(start)s to %(end)s") % {"start": start, "end": end}
 
 
 def _seals(key: Key, span: Span) -> _Seals:

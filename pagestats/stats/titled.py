@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from django.utils.encoding import escape_uri_path
 
@@ -17,6 +17,23 @@ def shown_titles(paths: Iterable[str], *, public: bool) -> dict[str, Titled]:
     if not public:
         return titles
     return {path: titled for path, titled in titles.items() if titled != Titled(path, "other") or is_client_path(path)}
+
+
+MOST_LOOKED_AT = 2_000
+"""How far down a ranking pages are looked for that the public may know of: each path has to be resolved."""
+
+
+def depths(wanted: int | None, *, public: bool) -> Iterator[int | None]:
+    """Yield how far down a ranking to look for some pages that may be shown: four times as far each time.
+
+    Arguments:
+        wanted: how many pages; None is all, and then all of the ranking is looked at.
+    """
+    depth = wanted
+    while public and depth is not None and depth < MOST_LOOKED_AT:
+        yield depth
+        depth = 4 * max(depth, 1)
+    yield min(depth, MOST_LOOKED_AT) if public and depth is not None else depth
 
 
 def address(path: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import template
@@ -45,18 +46,18 @@ class Figure(int):
 
 @register.simple_tag(takes_context=True)
 def pagestats_views(
-    context: template.Context, thing: Model | None = None, days: int | None = None, cache: int = CACHE
+    context: template.Context, thing: Model | str | None = None, days: int | None = None, cache: int = CACHE
 ) -> Any:
-    """Return the views of an object's page, or of the page that is shown, all time or of the last so many days."""
+    """Return the views of a page, all time or of the last so many days: of an object's, of a path, or this one."""
     return _shown("views", lambda path: _views(thing, path, days), _page(context, thing), cache, days, empty="")
 
 
 @register.simple_tag(takes_context=True)
 def pagestats_active(context: template.Context, thing: Model | str | None = None, cache: int = 10) -> Any:
-    """Return how many are on the site now; on an object's page, or with "page" on the one that is shown."""
+    """Return how many are on the site now; or on the page of an object or a path, or with "page" on this one."""
     if thing is None:
         return _shown("active", lambda _: stats.active_visitors(), lambda: "", cache, empty="")
-    page = _page(context, None if isinstance(thing, str) else thing)
+    page = _page(context, thing)
     return _shown("active on", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
 
 
@@ -94,15 +95,23 @@ def pagestats_tracker(*, every: int | str = EVERY, hash: bool = False) -> str:
     )
 
 
-def _views(thing: Model | None, path: str, days: int | None) -> int:
-    return stats.views_on(path, days=days) if thing is None else stats.views_of(thing, days=days)
+def _views(thing: Model | str | None, path: str, days: int | None) -> int:
+    return stats.views_of(thing, days=days) if isinstance(thing, Model) else stats.views_on(path, days=days)
 
 
-def _page(context: template.Context, thing: Model | None) -> Callable[[], str]:
-    """Return what tells the path of an object, or of the page that is shown, "" where there is none."""
-    if thing is not None:
-        return lambda: content.path_of(thing) or ""
-    return lambda: path_of(_request(context))
+def _page(context: template.Context, thing: Model | str | None) -> Callable[[], str]:
+    """Return what tells the path of a page, "" where there is none: of an object, of a path itself, or of this page."""
+    return partial(_path, context, thing)
+
+
+def _path(context: template.Context, thing: Model | str | None) -> str:
+    if isinstance(thing, Model):
+        return content.path_of(thing) or ""
+    if thing is None or thing == "page":
+        return path_of(_request(context))
+    if isinstance(thing, str) and thing.startswith("/"):
+        return thing
+    raise TypeError(f"{thing!r} is no object, no path and not 'page'. A variable that is not there is ''.")
 
 
 def _request(context: template.Context) -> HttpRequest:

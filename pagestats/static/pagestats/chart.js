@@ -16,7 +16,6 @@
     const told = JSON.parse(document.getElementById(figure.dataset.pagestatsChart).textContent);
     const place = figure.querySelector('.pagestats-canvas');
     const svg = place.querySelector('svg');
-    const number = new Intl.NumberFormat(figure.closest('[lang]')?.lang || undefined);
     const length = Math.max(told.labels.length, told.labels_before.length);
     const places = [...Array(length).keys()];
     const lines = LINES.filter((name) => told[name].length);
@@ -74,7 +73,7 @@
       if (key) {
         made.className = `pagestats-key pagestats-${key}`;
         const figure = document.createElement('b');
-        figure.textContent = number.format(value);
+        figure.textContent = String(value).replace(/\B(?=(\d{3})+$)/g, told.thousands);
         made.append(figure);
       }
       return made;

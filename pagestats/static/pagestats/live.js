@@ -3,7 +3,8 @@
  * A page without JavaScript is complete: the server has written the same figures. The markup:
  *
  *   <div data-pagestats-live="/api/stats/active/">    where to ask: an answer as of `GET stats/active/`, with an ETag;
- *                                                     data-pagestats-every="12" for another number of seconds
+ *                                                     data-pagestats-every="12" for another number of seconds,
+ *                                                     data-pagestats-thousands="," for what sets thousands apart
  *     <span data-pagestats="visitors">3</span>        how many are here
  *     <table>
  *       <tbody data-pagestats="by_path"> ... </tbody> where they are: its rows are written anew from
@@ -19,7 +20,7 @@
  *     <p data-pagestats="stale">...</p>               shown while the site does not answer
  *   </div>
  *
- * An element that is missing is not needed. Numbers are written as the language of the page does. Nothing is announced
+ * An element that is missing is not needed. Numbers are written as the language of the page does, unless that says it. Nothing is announced
  * to who listens to the page: a figure that changes every few seconds would talk all the time. */
 (() => {
   'use strict';
@@ -32,7 +33,8 @@
 
   function watch(place) {
     const every = Number(place.dataset.pagestatsEvery) || 12.5;
-    const number = new Intl.NumberFormat(place.closest('[lang]')?.lang || undefined);
+    const { pagestatsThousands: thousands } = place.dataset;
+    const words = new Intl.NumberFormat(place.closest('[lang]')?.lang || undefined);
     const all = (name) => place.querySelectorAll(`[data-pagestats="${name}"]`);
     let tag = '';
     let failures = 0;
@@ -73,13 +75,17 @@
 
     function show(now) {
       const rows = now.by_path.map(row);
-      write(place, 'visitors', number.format(now.visitors));
+      write(place, 'visitors', number(now.visitors));
       for (const body of all('by_path')) body.replaceChildren(...rows.filter(Boolean));
       const others = now.visitors - now.by_path.reduce((sum, there) => sum + there.count, 0);
-      write(place, 'others', number.format(others));
+      write(place, 'others', number(others));
       only('elsewhere', others > 0);
       only('somebody', rows.length > 0);
       only('nobody', rows.length === 0);
+    }
+
+    function number(value) {
+      return thousands === undefined ? words.format(value) : String(value).replace(/\B(?=(\d{3})+$)/g, thousands);
     }
 
     function row(there) {
@@ -91,7 +97,7 @@
         // A page without a title has its path for one, which need not be there twice.
         const isTwice = there.title === there.path && made.querySelector('[data-pagestats="title"]');
         for (const path of made.querySelectorAll('[data-pagestats="path"]')) path.hidden = Boolean(isTwice);
-        write(made, 'count', number.format(there.count));
+        write(made, 'count', number(there.count));
       }
       return made;
     }
