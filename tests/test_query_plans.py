@@ -353,9 +353,6 @@ def test_page_views_are_not_read_for_a_snapshot_while_none_is_pending(big_site: 
     # Of two empty indexes of pending views, which one is asked is the planner's whim.
     assert TIME_INDEX in ways
     assert ways - {TIME_INDEX} <= PENDING_INDEXES
-    to_count_them = effort(Statement(f"SELECT COUNT(timestamp) FROM {PageView._meta.db_table}", ()))
-    for statement in made:
-        assert effort(statement) < to_count_them / 10, statement.sql
 
 
 def test_one_pending_page_view_is_in_the_snapshot(big_site: None, db: None) -> None:
