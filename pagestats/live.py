@@ -9,6 +9,7 @@ from functools import partial
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.cache import get_conditional_response
+from django.utils.translation import get_language
 
 from pagestats.content import Titled
 from pagestats.keeping import keep, kept
@@ -48,7 +49,7 @@ def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
 
     All are one entry: a cache that holds a few hundred would drop others of its own for them.
     """
-    key = f"pagestats.titles.{'public' if public else 'all'}"
+    key = f"pagestats.titles.{'public' if public else 'all'}.{get_language()}"
     since, known = kept([key]).get(key, (0.0, {}))
     if not 0 <= time.time() - since < TITLES_ARE_KEPT:
         since, known = time.time(), {}

@@ -49,7 +49,8 @@ def pagestats_views(
     context: template.Context, thing: Model | str | None = None, days: int | None = None, cache: int = CACHE
 ) -> Any:
     """Return the views of a page, all time or of the last so many days: of an object's, of a path, or this one."""
-    return _shown("views", lambda path: _views(thing, path, days), _page(context, thing), cache, days, empty="")
+    page = partial(_path, context, thing)
+    return _shown("views", lambda path: _views(thing, path, days), page, cache, days, empty="")
 
 
 @register.simple_tag(takes_context=True)
@@ -57,7 +58,7 @@ def pagestats_active(context: template.Context, thing: Model | str | None = None
     """Return how many are on the site now; or on the page of an object or a path, or with "page" on this one."""
     if thing is None:
         return _shown("active", lambda _: stats.active_visitors(), lambda: "", cache, empty="")
-    page = _page(context, thing)
+    page = partial(_path, context, thing)
     return _shown("active on", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
 
 
@@ -99,12 +100,8 @@ def _views(thing: Model | str | None, path: str, days: int | None) -> int:
     return stats.views_of(thing, days=days) if isinstance(thing, Model) else stats.views_on(path, days=days)
 
 
-def _page(context: template.Context, thing: Model | str | None) -> Callable[[], str]:
-    """Return what tells the path of a page, "" where there is none: of an object, of a path itself, or of this page."""
-    return partial(_path, context, thing)
-
-
 def _path(context: template.Context, thing: Model | str | None) -> str:
+    """Return the path of an object's page, of this page, or of a path, which is its own; "" where there is none."""
     if isinstance(thing, Model):
         return content.path_of(thing) or ""
     if thing is None or thing == "page":
