@@ -12,9 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
-from pagestats import content, identity, rollups
+from pagestats import content, identity, recount, rollups
 from pagestats.conf import Settings, conf
-from pagestats.models import Calendar
+from pagestats.models import Calendar, PageView
 
 MIDDLEWARE = "pagestats.middleware.PageViewMiddleware"
 ANSWER_IN_OUR_PLACE = (
@@ -43,6 +43,13 @@ def check_time_zone_support(app_configs: Sequence[Any] | None, **kwargs: Any) ->
             id="pagestats.E002",
         )
     ]
+
+
+@register("pagestats")
+def check_local_times(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a database that keeps local times, for the same reason."""
+    fault = settings.USE_TZ and recount.local_times(using=router.db_for_write(PageView))
+    return [Error(fault, hint=recount.WITHOUT_LOCAL_TIMES, id="pagestats.E005")] if fault else []
 
 
 @register("pagestats")

@@ -18,6 +18,11 @@ def number(value: int) -> str:
     return number_format(value, force_grouping=True)
 
 
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal: anybody can ask for a path."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def thousands() -> str:
     """Return what sets thousands apart, for scripts, which know other rules of a language than Django."""
     return number(1000)[1:-3]

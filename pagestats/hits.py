@@ -13,8 +13,10 @@ SESSION_ID_LENGTH = 64
 PAGE_TYPE_LENGTH = 64
 
 _DIGEST_BYTES = 16
-YEARS = range(1970, 9999)
-"""Those that a database and a time zone have room for, with a margin: a hit is of one of them."""
+YEARS = range(1970, 2200)
+"""Those that reports are of. Days of a longer time could not be told apart at a bearable cost: each has its length."""
+EARLIEST, LATEST = datetime(YEARS.start, 1, 2, tzinfo=UTC), datetime(YEARS.stop - 1, 12, 31, tzinfo=UTC)
+"""From the first instant on, and before the second one, it is a day of these years in every time zone."""
 
 
 class InvalidHit(ValueError):
@@ -24,14 +26,14 @@ class InvalidHit(ValueError):
 def instant(at: datetime | None) -> datetime:
     """Return an instant in UTC; None is now.
 
-    The one place where None becomes now. Raises `InvalidHit` for what is not an aware datetime, and for years
-    that a database or a time zone has no room for.
+    The one place where None becomes now. Raises `InvalidHit` for what is not an aware datetime, and for one outside
+    YEARS.
     """
     if at is None:
         return timezone.now().astimezone(UTC)
     if not isinstance(at, datetime) or timezone.is_naive(at):
         raise InvalidHit(f"at is {at!r}, not an aware datetime. Give it a time zone, or leave it out for now.")
-    if at.year not in YEARS:
+    if at.year not in YEARS or not EARLIEST <= at < LATEST:
         raise InvalidHit(f"at is {at!r}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
     return at.astimezone(UTC)
 

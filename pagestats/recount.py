@@ -21,15 +21,30 @@ from django.conf import settings
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pagestats.hits import day_of, instant, start_of
+from pagestats.hits import EARLIEST, LATEST, day_of, instant, start_of
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
 
 DAY = timedelta(days=1)
 MARGIN = 366 * DAY
 """How far around now, and the page views that were there at the beginning, days are reckoned exactly."""
 
-YEARS = (date(1900, 1, 1), date(9998, 12, 31))
-"""What a time zone and a database have room for."""
+
+class LocalTimes(ValueError):
+    """Instants are stored by the clocks of a zone that puts them back: of an hour each year nobody can tell which."""
+
+
+WITHOUT_LOCAL_TIMES = "Take TIME_ZONE out of its DATABASES."
+
+
+def local_times(*, using: str) -> str | None:
+    """Return what is wrong with the time zone of a database, if anything is."""
+    connection = connections[using]
+    if connection.vendor == "postgresql" or connection.timezone_name == "UTC":
+        return None
+    return (
+        f"The database {using!r} has the TIME_ZONE {connection.timezone_name!r}: its page views of the hour that comes"
+        " twice when summer time ends can't be told apart, and figures can't be verified."
+    )
 
 
 class Stretch(NamedTuple):
@@ -54,17 +69,20 @@ class Reckoning:
     @classmethod
     def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> Reckoning:
         """Return the reckoning of the page views that are there, and of those that come meanwhile."""
-        instants = PageView.objects.using(using).values_list("timestamp", flat=True)
+        known = PageView.objects.using(using).filter(timestamp__gte=EARLIEST, timestamp__lt=LATEST)
+        instants = known.values_list("timestamp", flat=True)
         ends = instants.order_by("timestamp").first(), instants.order_by("-timestamp").first()
         days = [day_of(at, zone) for at in (*ends, instant(None)) if at is not None]
         if sealed_before is not None:
             days.append(sealed_before)
-        first, last = (min(max(day, YEARS[0] + MARGIN), YEARS[1] - MARGIN) for day in (min(days), max(days)))
-        return cls(zone=zone, sealed_before=sealed_before, stretches=_stretches(first - MARGIN, last + MARGIN, zone))
+        stretches = _stretches(min(days) - MARGIN, max(days) + MARGIN, zone)
+        return cls(zone=zone, sealed_before=sealed_before, stretches=stretches)
 
     @classmethod
     def stored(cls, *, using: str) -> Reckoning:
-        """Return the reckoning by the calendar as it is stored now."""
+        """Return the reckoning by the calendar as it is stored now. Raises `LocalTimes`."""
+        if fault := local_times(using=using):
+            raise LocalTimes(f"{fault} {WITHOUT_LOCAL_TIMES}")
         stored = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("zone", "sealed_before").first()
         zone, sealed_before = stored or (settings.TIME_ZONE, None)
         return cls.of(ZoneInfo(zone), sealed_before, using=using)

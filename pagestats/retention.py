@@ -14,7 +14,7 @@ from django.db.models import F
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
-from pagestats.hits import Hit, day_of, instant, start_of
+from pagestats.hits import EARLIEST, Hit, day_of, instant, start_of
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
 
@@ -264,6 +264,11 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
         raise PendingViews(
             f"{count:,} pending page views are of days before {sealed}, which are sealed: they came by another door and"
             " can be counted no more. Delete them, then prune."
+        )
+    if count := pending.filter(timestamp__lt=EARLIEST).count():
+        raise PendingViews(
+            f"{count:,} pending page views are of before {EARLIEST:%Y-%m-%d}, and in no figure of a day. Correct or"
+            " delete them, then prune."
         )
     if count := pending.count():
         raise PendingViews(

@@ -29,7 +29,9 @@ BUDGET = timedelta(seconds=5)
 
 FOLD_EVERY = timedelta(seconds=3)
 FOLD_FOR = timedelta(seconds=50)
-"""How often, and for how long, a task folds what page views were stored pending: until the next minute's task."""
+"""How often, and for how long, a task folds what page views were stored pending: until the next minute's task, unless
+the cluster ends its tasks earlier, or gives them to another worker."""
+TIME_TO_END = timedelta(seconds=10)
 
 UNSAVED = {"save": False}
 """Options of our tasks: successes are not listed, where they would push out those of the site. Failures always are."""
@@ -60,7 +62,7 @@ def fold() -> int:
     The schedule calls it each minute. With "immediate" it does nothing: what came by another door waits for a backfill.
     """
     folded = 0
-    until = time.monotonic() + FOLD_FOR.total_seconds()
+    until = time.monotonic() + _fold_for().total_seconds()
     while conf.ROLLUPS == "deferred" and time.monotonic() < until:
         with closing(rollups.fold()) as chunks:
             for views in chunks:
@@ -69,6 +71,16 @@ def fold() -> int:
                     return folded
         time.sleep(FOLD_EVERY.total_seconds())
     return folded
+
+
+def _fold_for() -> timedelta:
+    """Return how long a task may fold: it has to end before the cluster takes it for a dead one."""
+    if not apps.is_installed("django_q"):
+        return FOLD_FOR
+    from django_q.conf import Conf
+
+    limits = [timedelta(seconds=limit) - TIME_TO_END for limit in (Conf.TIMEOUT, Conf.RETRY) if limit]
+    return max(BUDGET, min([FOLD_FOR, *limits]))
 
 
 def prune() -> int:
@@ -96,10 +108,13 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
 
     A backfill that died is carried on, with the batch size that it has.
 
-    Raises `NoCluster` when there is none to ask, `BackfillUnderWay`, and `ValueError` for a batch size out of range.
+    Raises `NoCluster` when there is none to ask, `BackfillUnderWay`, `rollups.RebuildUnderWay`, and `ValueError` for
+    a batch size out of range.
     """
     require_queue()
     rollups.backfill(batch_size=batch_size)
+    if under_way := rollups.under_way(using=router.db_for_write(PageView)):
+        raise under_way
     runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
     if alive := runs.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).order_by("-updated").first():
         raise BackfillUnderWay(alive)

@@ -263,7 +263,7 @@ DAY = "start=2026-03-14&end=2026-03-14"
         ("start=2026-W11-6&end=2026-03-14", "not a day"),
         ("start=٢٠٢٦-03-14&end=2026-03-14", "not a day"),
         ("start=2026-03-15&end=2026-03-14", "start is 2026-03-15, after end, which is 2026-03-14. Exchange them."),
-        ("start=1969-03-15&end=2026-03-14", "outside the years 1970 to 9998"),
+        ("start=1969-03-15&end=2026-03-14", "outside the years 1970 to 2199"),
         ("start=2000-03-15&end=2026-03-14", "Ask for at most 3,660."),
         ("start=2026-03-01&end=2026-03-14&by=hour", "too many for hours"),
         (f"{DAY}&by=week", "by is 'week'. Use day or hour."),

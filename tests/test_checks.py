@@ -4,12 +4,15 @@ from types import ModuleType
 import pytest
 from django.core.checks import Tags, run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
 from django.urls import clear_url_caches, include, path
 
+from pagestats import recount
 from pagestats.checks import check_reporting_zone
 from pagestats.conf import Settings, conf
 from pagestats.models import Calendar
+from pagestats.rollups import slices
 
 WRONG = {
     "ENABLED": "yes",
@@ -81,6 +84,31 @@ def test_settings_are_read_each_time(settings):
     assert timedelta(minutes=30) == conf.DEDUP_WINDOW
     settings.PAGESTATS_DEDUP_WINDOW = timedelta(minutes=5)
     assert timedelta(minutes=5) == conf.DEDUP_WINDOW
+
+
+@pytest.mark.django_db
+def test_a_database_that_keeps_local_times_is_refused_and_never_verified(settings, monkeypatch):
+    assert recount.local_times(using="default") is None
+    local = "America/New_York"
+    database = connections["default"]
+    monkeypatch.setitem(database.settings_dict, "TIME_ZONE", local)
+    for name in ("timezone", "timezone_name"):
+        vars(database).pop(name, None)
+    try:
+        if connection.vendor == "postgresql":  # which keeps instants
+            assert ours() == []
+            return
+        (message,) = ours()
+        assert message.id == "pagestats.E005"
+        assert message.msg.startswith(f"The database 'default' has the TIME_ZONE {local!r}: ")
+        assert message.hint == "Take TIME_ZONE out of its DATABASES."
+        with pytest.raises(CommandError, match="can't be verified"):
+            call_command("verify_aggregates", repair=True)
+        with pytest.raises(recount.LocalTimes):
+            list(slices(mend=True))
+    finally:
+        for name in ("timezone", "timezone_name"):
+            vars(database).pop(name, None)
 
 
 def test_a_site_without_time_zone_support_is_refused(settings):

@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -6,7 +6,7 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from pagestats.models import PageView
+from pagestats.models import PageTotal, PageView
 from pagestats.rollups import backfill, changing, rebuild
 from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
@@ -47,14 +47,51 @@ def test_backfill_aggregates_says_what_came_too_late_for_it():
     folded([("/a", "s", T0)])
     run("pagestats_prune", before=T0.date() + DAY)
     raw_views([("/a", "t", T0), ("/b", "t", T0)])
-    stranded = "2 pending page views are of days whose page views were pruned, and can't be folded in. Delete them."
+    stranded = (
+        "2 pending page views can't be folded in: of days whose page views were pruned, or outside the years 1970 to"
+        " 2199. Correct or delete what came so."
+    )
     assert run("backfill_aggregates") == f"No page views to backfill\n{stranded}"
     assert run("backfill_aggregates", status=True).splitlines()[:2] == ["2 page views pending", stranded]
     assert stranded in run("pagestats_doctor")
     PageView.objects.pending().first().delete()
     raw_views([("/a", "u", T0 + 2 * DAY)])
     assert run("backfill_aggregates") == "Backfilled 1 page views with 1 new visitors"
-    assert "1 pending page view is of a day whose" in run("backfill_aggregates", status=True)
+    assert "1 pending page view can't be folded in: " in run("backfill_aggregates", status=True)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
+def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
+    settings.TIME_ZONE = zone
+    nowhen = [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 30, tzinfo=UTC),
+        datetime(2200, 1, 1, tzinfo=UTC),
+    ]
+    raw_views([("/a", "s", T0), *(("/b", "s", at) for at in nowhen)])
+    assert run("backfill_aggregates") == "Backfilled 1 page views with 1 new visitors"
+    assert "3 pending page views can't be folded in" in run("backfill_aggregates")
+    assert run("verify_aggregates").startswith("Exact: ")
+    with pytest.raises(CommandError, match=r"1 pending page views are of before 1970-01-02.* Correct or delete"):
+        run("pagestats_prune", before=T0.date() + DAY)
+    PageView.objects.filter(timestamp=nowhen[0]).delete()
+    assert "Pruned 1 page views" in run("pagestats_prune", before=T0.date() + 2 * DAY)
+    raw_views([("/a", "t", T0 + 9 * DAY), ("/b", "t", nowhen[0])])
+    assert "Would erase: 2 page views of 1 session" in run("pagestats_erase", "t", dry_run=True)
+    run("pagestats_erase", "t")
+    assert set(PageView.objects.values_list("timestamp", flat=True)) == {*nowhen[1:]}
+
+
+@pytest.mark.django_db
+def test_drift_is_listed_without_what_would_steer_a_terminal():
+    folded([("/\x1b[31mred\n", "s", T0)])
+    PageTotal.objects.update(views=7)
+    out = StringIO()
+    with pytest.raises(CommandError, match="1 figure differs"):
+        call_command("verify_aggregates", stdout=out)
+    assert "/\\x1b[31mred\\n" in out.getvalue()
+    assert len(out.getvalue().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("command", "argument"), [("pagestats_prune", "--before"), ("pagestats_report", "START")])

@@ -38,7 +38,19 @@ def test_an_instant_is_kept_in_utc():
     assert a_hit(at=T0.astimezone(nepal)).at.tzinfo is UTC
 
 
-@pytest.mark.parametrize("at", [datetime(2026, 1, 1), "2026-01-01", 0, datetime(1969, 12, 31, tzinfo=UTC)])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2026, 1, 1),  # noqa: DTZ001
+        "2026-01-01",
+        0,
+        datetime(1969, 12, 31, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),  # the day before in New York
+        datetime(2199, 12, 31, tzinfo=UTC),  # the day after in Kiribati
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+    ],
+)
 def test_an_instant_that_is_naive_or_out_of_range_is_refused(at):
     with pytest.raises(InvalidHit, match="at is"):
         instant(at)

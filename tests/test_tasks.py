@@ -11,7 +11,7 @@ from django_q.models import OrmQ
 
 from pagestats import retention, rollups, tasks
 from pagestats.hits import instant
-from pagestats.models import ActiveSession, PageView, Rollup, Run, Visitor
+from pagestats.models import ActiveSession, Calendar, PageView, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.rollups import changing
 from tests.factories import T0, a_hit, now_by_the_clock, raw_views
@@ -407,6 +407,24 @@ def test_deferred_page_views_are_folded_again_and_again_for_a_while(settings, mo
     assert tasks.fold() == 3
     assert naps == [tasks.FOLD_EVERY.total_seconds()] * 3
     assert (PageView.objects.pending().count(), Rollup.objects.get(dimension="site").views) == (0, 3)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "retry", "seconds"), [(None, 60, 50), (20, 25, 10), (None, 30, 20), (8, 9, 5), (600, 720, 50)]
+)
+def test_a_task_that_folds_ends_before_the_cluster_takes_it_for_a_dead_one(monkeypatch, timeout, retry, seconds):
+    monkeypatch.setattr("django_q.conf.Conf.TIMEOUT", timeout)
+    monkeypatch.setattr("django_q.conf.Conf.RETRY", retry)
+    assert tasks._fold_for() == timedelta(seconds=seconds)
+
+
+@pytest.mark.django_db
+def test_no_backfill_is_scheduled_while_the_rollups_are_being_rebuilt():
+    raw_views([("/a", "s", T0)])
+    Calendar.objects.create(pk=Calendar.ROW, zone="UTC", next_zone="Europe/Berlin")
+    with pytest.raises(rollups.RebuildUnderWay):
+        tasks.schedule_backfill()
     assert not Run.objects.exists()
 
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import models, router
 
 from pagestats import sql
-from pagestats.hits import Hit, day_of, start_of
+from pagestats.hits import EARLIEST, LATEST, Hit, day_of, start_of
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
 from pagestats.rollups.figures import PAGE, Figure, Key, cells, keys
@@ -54,7 +54,7 @@ def extent(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Extent:
     return Extent(
         page_views=rows.count(),
         sessions=rows.aggregate(found=models.Count("session_id", distinct=True))["found"],
-        days=sum(1 for _ in _days(rows, zone)),
+        days=sum(1 for _ in _days(rows.filter(timestamp__gte=EARLIEST, timestamp__lt=LATEST), zone)),
     )
 
 

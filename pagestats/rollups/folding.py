@@ -10,11 +10,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db import router
-from django.db.models import F
+from django.db.models import F, Q
 
 from pagestats import sql
 from pagestats.conf import LARGEST_BATCH, conf
-from pagestats.hits import instant, start_of
+from pagestats.hits import EARLIEST, LATEST, YEARS, instant, start_of
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition
 from pagestats.sql import Viewed
@@ -104,17 +104,16 @@ def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
 
 
 def foldable(*, using: str) -> PageViewQuerySet:
-    """Return the pending page views that can be folded: those of sealed days stay pending."""
-    pending = PageView.objects.using(using).pending()
-    begin = _end_of_sealed_days(using=using)
-    return pending if begin is None else pending.filter(timestamp__gte=begin)
+    """Return the pending page views that can be folded: those of sealed days stay pending, and those of no day."""
+    return PageView.objects.using(using).pending().filter(_can_be_folded(using=using))
 
 
-def _end_of_sealed_days(*, using: str) -> datetime | None:
+def _can_be_folded(*, using: str) -> Q:
     calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
-    if calendar is None or calendar.sealed_before is None:
-        return None
-    return start_of(calendar.sealed_before, ZoneInfo(calendar.zone))
+    begin = EARLIEST
+    if calendar is not None and calendar.sealed_before is not None:
+        begin = start_of(calendar.sealed_before, ZoneInfo(calendar.zone))
+    return Q(timestamp__gte=begin, timestamp__lt=LATEST)
 
 
 def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, None]:
@@ -202,7 +201,7 @@ class BackfillStatus:
 
     pending: int
     stranded: int
-    """How many of these are of sealed days: they came by another door, and no backfill folds them."""
+    """How many of these no backfill folds: they came by another door, and are of sealed days, or of none at all."""
     last_run: Run | None
     rebuild: RebuildUnderWay | None
 
@@ -230,19 +229,22 @@ class BackfillStatus:
         return "\n".join(lines)
 
     def describe_stranded(self) -> list[str]:
-        """Return what to do about those of sealed days, in a line; none where there are none."""
+        """Return what to do about those that stay pending, in a line; none where there are none."""
         if not self.stranded:
             return []
-        which = "page view is of a day" if self.stranded == 1 else "page views are of days"
-        return [f"{self.stranded:,} pending {which} whose page views were pruned, and can't be folded in. Delete them."]
+        views = "page view" if self.stranded == 1 else "page views"
+        return [
+            f"{self.stranded:,} pending {views} can't be folded in: of days whose page views were pruned, or outside"
+            f" the years {YEARS.start} to {YEARS.stop - 1}. Correct or delete what came so."
+        ]
 
 
 def backfill_status() -> BackfillStatus:
     """Return the status of the backfill, from whichever process."""
-    end = _end_of_sealed_days(using=router.db_for_read(Calendar))
+    pending = PageView.objects.pending()
     return BackfillStatus(
-        pending=PageView.objects.pending().count(),
-        stranded=0 if end is None else PageView.objects.pending().filter(timestamp__lt=end).count(),
+        pending=pending.count(),
+        stranded=pending.exclude(_can_be_folded(using=router.db_for_read(Calendar))).count(),
         last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
         rebuild=under_way(using=router.db_for_read(Calendar)),
     )

@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from pagestats import identity
+from pagestats.formats import printable
 from pagestats.management.arguments import day
 from pagestats.stats import By, Order, Refused, Report, report, reporting_day
 
@@ -83,7 +84,7 @@ def _range(start: date | None, end: date | None, days: int | None) -> tuple[date
 
 def _heading(told: Report) -> str:
     days = "" if told.start == told.end else f" to {told.end}"
-    return f"{'' if told.value is None else f'{_shown(told.value)}, '}{told.start}{days}, {told.zone}"
+    return f"{'' if told.value is None else f'{printable(told.value)}, '}{told.start}{days}, {told.zone}"
 
 
 def _figures(told: Report, lifetime: str) -> Iterator[str]:
@@ -140,18 +141,13 @@ def _title(path: str, title: str) -> str:
     return "" if title == path else title
 
 
-def _shown(text: str) -> str:
-    """Return a text without what would steer a terminal: anybody can ask for a path."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
 def _number(number: int | None) -> str:
     return "not known" if number is None else f"{number:,}"
 
 
 def _table(rows: Sequence[Sequence[str]], *, words: Iterable[int] = (0,)) -> Iterator[str]:
     """Yield rows as lines, with words to the left of their columns and numbers to the right."""
-    rows = [[_shown(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (

@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
 from tqdm import tqdm
 
+from pagestats.formats import printable
+from pagestats.models import PageView
+from pagestats.recount import WITHOUT_LOCAL_TIMES, local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
 
 
@@ -35,6 +39,8 @@ class Command(BaseCommand):
         if limit < 0:
             raise CommandError(f"--limit is {limit}, not a number of lines. Use 0 or more.")
         self.limit, self.quietly = limit, not options["verbosity"]
+        if fault := local_times(using=router.db_for_write(PageView)):
+            raise CommandError(f"{fault} {WITHOUT_LOCAL_TIMES}")
         if repair and (mended := self.follow(slices(mend=True), "Repairing", prefix="set right: ")):
             self.stdout.write(f"Set {_figures(mended)} right")
         run = begin_verification()
@@ -63,7 +69,7 @@ class Command(BaseCommand):
                 listed += each.drift[: self.limit - len(listed)]
                 drift += len(each.drift)
         for one in listed:
-            self.stdout.write(f"{prefix}{one}")
+            self.stdout.write(f"{prefix}{printable(str(one))}")
         if drift > len(listed):
             self.stdout.write(f"… and {drift - len(listed):,} more")
         return drift
