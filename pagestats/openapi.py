@@ -229,7 +229,7 @@ if IS_INSTALLED or TYPE_CHECKING:
             _limit("The longest that the list may be. The number of visitors is of all."),
         ],
         "report": [
-            OpenApiParameter("start", DAY, description="The first reporting day, of the years 1970 to 2199.", required=True),
+            OpenApiParameter("start", DAY, description="The first day, of the years 1970 to 2199.", required=True),
             OpenApiParameter(
                 "end", DAY, description="The last one, included: at most 3,660 days in all.", required=True
             ),
