@@ -38,8 +38,8 @@ def path_of(request: HttpRequest) -> str:
 
     Under ASGI, Django's own has no prefix where FORCE_SCRIPT_NAME gives one that the server before it took away.
     """
-    path = whole(request.path)
-    return path if path.startswith(get_script_prefix()) else get_script_prefix() + request.path_info.removeprefix("/")
+    prefix = get_script_prefix()
+    return request.path if request.path.startswith(prefix) else prefix + request.path_info.removeprefix("/")
 
 
 def whole(path: str) -> str:

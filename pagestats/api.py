@@ -435,7 +435,7 @@ class StatsViewSet(ViewSet):
     action_map: dict[str, str]
 
     @classonlymethod
-    def as_view(cls, actions: Any = None, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]
+    def as_view(cls, actions: Any = None, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]  # the stubs return a view of their own
         """Return the view, outside ATOMIC_REQUESTS: in a transaction of somebody else's, no lock error can be cured."""
         view: Callable[..., HttpResponseBase] = super().as_view(actions, **initkwargs)
         for using in connections:

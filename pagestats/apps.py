@@ -14,6 +14,6 @@ class PagestatsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and what is made after `migrate`."""
-        from pagestats import checks, schedules  # noqa: F401
+        from pagestats import checks, schedules  # noqa: F401  # importing them registers them
 
         post_migrate.connect(schedules.make_after_migrate, sender=self)

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 LONGEST = timedelta(days=366)
 """What a duration may be: an instant that much earlier or later is one that databases know."""
 LONGEST_KEPT = timedelta(days=36_500)
+"""For page views. Longer is for ever, which is None."""
 
 LARGEST_BATCH = 10_000
 """Page views in one transaction."""

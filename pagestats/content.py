@@ -158,7 +158,7 @@ class PagePath(Func):
         """Return the values that the path is made of: it depends on nothing else of the row."""
         return [column for text in self.get_source_expressions() for column in text.get_group_by_cols()]
 
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]  # see sql/objects.py
         """Return the path, NULL where a value can't be a part of it; raise `Undecided` if SQL can't tell it."""
         texts = dict(zip(self.arguments, self.get_source_expressions(), strict=True))
         parts = _template(self.url_name, texts).parts

@@ -19,7 +19,7 @@ COLLATIONS = {
 
 def collation(connection: BaseDatabaseWrapper) -> str | None:
     """Return the name of the collation that compares byte for byte; None where that is the default."""
-    if connection.vendor == "mysql" and connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+    if getattr(connection, "mysql_is_mariadb", False):
         return COLLATIONS["mariadb"]
     return COLLATIONS.get(connection.vendor)
 

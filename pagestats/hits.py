@@ -33,8 +33,8 @@ def instant(at: datetime | None) -> datetime:
         return timezone.now().astimezone(UTC)
     if not isinstance(at, datetime) or timezone.is_naive(at):
         raise InvalidHit(f"at is {at!r}, not an aware datetime. Give it a time zone, or leave it out for now.")
-    if at.year not in YEARS or not EARLIEST <= at < LATEST:
-        raise InvalidHit(f"at is {at!r}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
+    if not EARLIEST <= at < LATEST:
+        raise InvalidHit(f"at is {at!r}, not from {EARLIEST:%Y-%m-%d} on and before {LATEST:%Y-%m-%d}, in UTC.")
     return at.astimezone(UTC)
 
 

@@ -24,5 +24,5 @@ def keep(values: Mapping[str, Any], *, seconds: int) -> None:
     """Keep values under their keys."""
     try:
         cache.set_many(dict(values), seconds)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  # as above
         logger.warning("The cache does not take figures: %s", error)

@@ -47,7 +47,8 @@ class PageViewMiddleware:
         assert isinstance(response, HttpResponseBase)
         with never_in_the_way_of(request):
             if conf.ENABLED:
-                conclude(request, response, why_not(request, response))
+                path = path_of(request)
+                conclude(request, response, path, why_not(request, response, path))
         return response
 
     async def _serve(self, request: HttpRequest) -> HttpResponseBase:
@@ -57,12 +58,13 @@ class PageViewMiddleware:
         response = await served
         with never_in_the_way_of(request):
             if conf.ENABLED:
-                reason = why_not(request, response)
+                path = path_of(request)
+                reason = why_not(request, response, path)
                 if reason and not tallies.due():
                     tell_the_tracker(response, reason)
                     tallies.count(NOT_STORED, reason)
                 else:
-                    await sync_to_async(conclude)(request, response, reason)
+                    await sync_to_async(conclude)(request, response, path, reason)
         return response
 
 
@@ -76,9 +78,9 @@ def never_in_the_way_of(request: HttpRequest) -> Iterator[None]:
         tallies.count(FAILED, type(error).__name__)
 
 
-def conclude(request: HttpRequest, response: HttpResponseBase, reason: str) -> None:
+def conclude(request: HttpRequest, response: HttpResponseBase, path: str, reason: str) -> None:
     """Record a page unless there is a reason not to, and tally what came of it."""
-    if reason or (reason := record(request, response)):
+    if reason or (reason := record(request, response, path)):
         tell_the_tracker(response, reason)
         tally(NOT_STORED, reason)
 
@@ -101,7 +103,7 @@ def tell_the_tracker(response: HttpResponseBase, reason: str) -> None:
     response.headers["Server-Timing"] = ", ".join(filter(None, timings))
 
 
-def record(request: HttpRequest, response: HttpResponseBase) -> str:
+def record(request: HttpRequest, response: HttpResponseBase, path: str) -> str:
     """Record a page view, or a repeat, and a heartbeat; or return the reason why nobody is counted."""
     if reason := why_staff(request):
         return reason
@@ -110,7 +112,7 @@ def record(request: HttpRequest, response: HttpResponseBase) -> str:
     if visitor.session_id is None:
         return visitor.reason
     try:
-        hit = Hit(path=path_of(request), session_id=visitor.session_id, at=at)
+        hit = Hit(path=path, session_id=visitor.session_id, at=at)
     except InvalidHit:
         return "invalid_path"
     if not visitor.remember(response):
@@ -119,7 +121,7 @@ def record(request: HttpRequest, response: HttpResponseBase) -> str:
     return ""
 
 
-def why_not(request: HttpRequest, response: HttpResponseBase) -> str:
+def why_not(request: HttpRequest, response: HttpResponseBase, path: str) -> str:
     """Return the reason why a response is not a page that a person asked for and was given; "" when it is."""
     if request.method != "GET":
         return "method"
@@ -132,7 +134,6 @@ def why_not(request: HttpRequest, response: HttpResponseBase) -> str:
     if _is_kept_out(response):
         return "no_store"
     # Who is answered by another middleware, from a cache for example, has no match yet.
-    path = path_of(request)
     if is_excluded(path, request.resolver_match or page_at(path)):
         return "excluded"
     return why_nobody(request)

@@ -74,7 +74,8 @@ def match(path: str, *, urlconf: str | None = None) -> ResolverMatch | None:
     path = f"/{path.removeprefix(prefix)}"
     urlconf = urlconf or settings.ROOT_URLCONF
     begins_with = is_language_prefix_patterns_used(urlconf)[0] and translation.get_language_from_path(path)
-    for language in [begins_with] if begins_with else {settings.LANGUAGE_CODE: 0, translation.get_language(): 0}:
+    own = dict.fromkeys((settings.LANGUAGE_CODE, translation.get_language()))
+    for language in [begins_with] if begins_with else own:
         with translation.override(language), suppress(Resolver404):
             return resolve(path, urlconf=urlconf)
     return None

@@ -16,12 +16,14 @@ class ViewsMixin:
     def with_views(self, *, days: int | None = None, name: str = "views", at: datetime | None = None) -> Self:
         """Give each row the views of its page, all time or of the last so many days; see `stats.with_views`."""
         rows: Any = self
-        return stats.with_views(rows, days=days, name=name, at=at)  # type: ignore[no-any-return]
+        found: Self = stats.with_views(rows, days=days, name=name, at=at)
+        return found
 
     def with_visitors(self, *, days: int | None = None, name: str = "visitors", at: datetime | None = None) -> Self:
         """Give each row the visitors of its page; see `stats.with_visitors`."""
         rows: Any = self
-        return stats.with_visitors(rows, days=days, name=name, at=at)  # type: ignore[no-any-return]
+        found: Self = stats.with_visitors(rows, days=days, name=name, at=at)
+        return found
 
 
 class ViewsQuerySet(ViewsMixin, QuerySet[Any]):

@@ -47,6 +47,12 @@ def local_times(*, using: str) -> str | None:
     )
 
 
+def refuse_local_times(*, using: str) -> None:
+    """Raise `LocalTimes` if anything is."""
+    if fault := local_times(using=using):
+        raise LocalTimes(f"{fault} {WITHOUT_LOCAL_TIMES}")
+
+
 class Stretch(NamedTuple):
     """Some days in a row. All have 24 hours, `offset` ahead of UTC; without an offset it is one day of another length.
 
@@ -81,8 +87,7 @@ class Reckoning:
     @classmethod
     def stored(cls, *, using: str) -> Reckoning:
         """Return the reckoning by the calendar as it is stored now. Raises `LocalTimes`."""
-        if fault := local_times(using=using):
-            raise LocalTimes(f"{fault} {WITHOUT_LOCAL_TIMES}")
+        refuse_local_times(using=using)
         stored = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("zone", "sealed_before").first()
         zone, sealed_before = stored or (settings.TIME_ZONE, None)
         return cls.of(ZoneInfo(zone), sealed_before, using=using)

@@ -32,6 +32,7 @@ FOLD_FOR = timedelta(seconds=50)
 """How often, and for how long, a task folds what page views were stored pending: until the next minute's task, unless
 the cluster ends its tasks earlier, or gives them to another worker."""
 TIME_TO_END = timedelta(seconds=10)
+"""What the last chunk of such a task may take."""
 
 UNSAVED = {"save": False}
 """Options of our tasks: successes are not listed, where they would push out those of the site. Failures always are."""

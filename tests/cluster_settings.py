@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from django.apps import AppConfig
 
-from tests.settings import *  # noqa: F403
+from tests.settings import *  # noqa: F403  # all of them, but for what follows
 from tests.settings import DATABASES, INSTALLED_APPS
 
 DATABASES["default"]["NAME"] = os.environ["PAGESTATS_TEST_DATABASE"]

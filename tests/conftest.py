@@ -18,6 +18,8 @@ from pagestats.tallies import tallies
 hypothesis.settings.register_profile("pagestats", deadline=None)
 hypothesis.settings.load_profile("pagestats")
 
+pytest_plugins = ["tests.browsing"]
+
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 
 # What is said of no database, or brings a SQLite file of its own, is tested once, with the suite on SQLite; or in a run

@@ -80,8 +80,7 @@ def obstacle(name: str, *, wait: float = 0) -> str:
     while True:
         try:
             CONNECT[name]().close()
-        # A missing driver, a refused connection and a wrong password are all answers, each of its own class.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # no driver, no server, no password: each is of its own class
             if time.monotonic() >= deadline:
                 return " ".join(str(error).split()) or type(error).__name__
             time.sleep(0.5)

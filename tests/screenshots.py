@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.test_browser import BROWSER_OPTIONS, CHROME, PATIENCE, ROOT, environment, served
+from tests.browsing import BROWSER_OPTIONS, CHROME, PATIENCE, ROOT, environment, served
 
 PAGES = {"page-stats": "/admin/pagestats/stats/", "public-stats": "/stats/"}
 SIZE = {"width": 1280, "height": 960}

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route
 
-from tests.test_browser import (
+from tests.browsing import (
     CHROME,
     LONG_PATH,
     PATIENCE,
@@ -20,15 +19,11 @@ from tests.test_browser import (
     WIDTHS,
     MakeVisitor,
     Site,
-    browser,  # noqa: F401
     environment,
     figures,
     read,
     served,
-    site,  # noqa: F401
     table,
-    visitor,  # noqa: F401
-    written_database,  # noqa: F401
 )
 
 STATS = "/admin/pagestats/stats/"
@@ -65,7 +60,7 @@ def fill(database: Path) -> None:
 
 
 @pytest.fixture
-def filled(site: Site) -> Site:  # noqa: F811
+def filled(site: Site) -> Site:
     """The site after a few of everything was recorded."""
     fill(site.log.with_name("example.sqlite3"))
     return site
@@ -88,7 +83,7 @@ def facts(page: Page) -> list[tuple[str, str]]:
     ]
 
 
-def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: MakeVisitor) -> None:  # noqa: F811
+def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: MakeVisitor) -> None:
     reader = visitor().new_page()
     read(reader, "/first")
     reader.reload()
@@ -136,7 +131,7 @@ def look_at(page: Page, address: str = STATS, *, context: str | None = OURS) -> 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_empty_page_is_accessible_and_never_wider_than_the_window(
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     color_scheme: str,
 ) -> None:
     page = log_in(visitor(javascript=True, color_scheme=color_scheme))
@@ -147,7 +142,7 @@ def test_the_empty_page_is_accessible_and_never_wider_than_the_window(
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_full_page_is_accessible_and_never_wider_than_the_window(
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     filled: Site,
     color_scheme: str,
 ) -> None:
@@ -166,7 +161,7 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
     assert ("Recorded", "123,456", "246,912") in table(page, "Health")
 
 
-def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811
+def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisitor, filled: Site) -> None:
     page = log_in(visitor(javascript=True))
     today = page.evaluate("new Date().toISOString().slice(0, 10)")
     yesterday = page.evaluate("new Date(Date.now() - 86400000).toISOString().slice(0, 10)")
@@ -182,7 +177,7 @@ def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisi
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_page_of_one_path_and_the_table_of_a_custom_period_are_accessible(
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     filled: Site,
     color_scheme: str,
 ) -> None:
@@ -196,7 +191,7 @@ def test_the_page_of_one_path_and_the_table_of_a_custom_period_are_accessible(
 
 
 def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascript(
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     filled: Site,
 ) -> None:
     still = log_in(visitor())
@@ -228,7 +223,7 @@ def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascr
     assert page.locator(".pagestats-canvas canvas").count() == 1
 
 
-def test_a_period_is_picked_with_a_click_and_with_two_days(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811
+def test_a_period_is_picked_with_a_click_and_with_two_days(visitor: MakeVisitor, filled: Site) -> None:
     page = log_in(visitor())
     read(page, STATS)
     period = page.get_by_role("navigation", name="Period")
@@ -251,15 +246,15 @@ def test_a_period_is_picked_with_a_click_and_with_two_days(visitor: MakeVisitor,
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_it_is_as_good_in_django_unfold(
-    browser: Browser,  # noqa: F811
-    written_database: Path,  # noqa: F811
+    browser: Browser,
+    written_database: Path,
     tmp_path: Path,
     color_scheme: str,
 ) -> None:
     database = tmp_path / "example.sqlite3"
     shutil.copy(written_database, database)
     fill(database)
-    with served(database, tmp_path / "server.log", settings="tests.unfold_settings") as site:  # noqa: F811
+    with served(database, tmp_path / "server.log", settings="tests.unfold_settings") as site:
         window = browser.new_context(base_url=site.url, user_agent=CHROME, color_scheme=color_scheme)
         page = log_in(window)
         # The frame around the page is another's.
@@ -274,19 +269,17 @@ def test_it_is_as_good_in_django_unfold(
         window.close()
 
 
-def test_the_page_follows_the_theme_of_the_admin(visitor: MakeVisitor, filled: Site) -> None:  # noqa: F811
+def test_the_page_follows_the_theme_of_the_admin(visitor: MakeVisitor, filled: Site) -> None:
     page = log_in(visitor(javascript=True, color_scheme="light"))
     read(page, STATS)
-    color: Callable[[], str] = lambda: page.evaluate(  # noqa: E731
-        "getComputedStyle(document.querySelector('.pagestats-figure')).color"
-    )
-    assert color() == "rgb(0, 0, 0)"
+    color = "getComputedStyle(document.querySelector('.pagestats-figure')).color"
+    assert page.evaluate(color) == "rgb(0, 0, 0)"
     page.locator("html").evaluate("html => html.dataset.theme = 'dark'")
-    assert color() == "rgb(255, 255, 255)"
+    assert page.evaluate(color) == "rgb(255, 255, 255)"
 
 
 def test_a_strict_content_security_policy_has_nothing_to_refuse(
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     filled: Site,
 ) -> None:
     window = visitor(javascript=True)

@@ -41,7 +41,7 @@ def test_an_instant_is_kept_in_utc():
 @pytest.mark.parametrize(
     "at",
     [
-        datetime(2026, 1, 1),  # noqa: DTZ001
+        datetime(2026, 1, 1),  # noqa: DTZ001  # which is what is refused
         "2026-01-01",
         0,
         datetime(1969, 12, 31, tzinfo=UTC),

@@ -9,21 +9,17 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Response, Route, expect
 
-from tests.chromium import running, until
-from tests.test_browser import (
+from tests.browsing import (
     BROWSER_OPTIONS,
     CHROME,
     PATIENCE,
     MakeVisitor,
     Site,
-    browser,  # noqa: F401
     gunicorn,
     read,
-    site,  # noqa: F401
     uvicorn,
-    visitor,  # noqa: F401
-    written_database,  # noqa: F401
 )
+from tests.chromium import running, until
 
 expect.set_options(timeout=PATIENCE * 1_000)
 
@@ -33,7 +29,7 @@ LONGER_THAN_A_PAUSE = "00:16"
 
 
 @pytest.fixture
-def editor(visitor: MakeVisitor) -> Page:  # noqa: F811
+def editor(visitor: MakeVisitor) -> Page:
     """The page *Page stats* in the window of somebody who may see it, where the clock goes on only when it is told."""
     page = visitor(javascript=True).new_page()
     page.clock.install()
@@ -72,7 +68,7 @@ def turn(page: Page, *, hidden: bool) -> None:
 
 
 @pytest.mark.parametrize("site", [gunicorn, uvicorn], indirect=True)
-def test_figures_follow_who_comes_without_a_reload(editor: Page, site: Site, visitor: MakeVisitor) -> None:  # noqa: F811
+def test_figures_follow_who_comes_without_a_reload(editor: Page, site: Site, visitor: MakeVisitor) -> None:
     statuses = answers(editor)
     now = editor.locator("[data-pagestats=visitors]")
     rows = editor.locator("[data-pagestats=by_path] tr")
@@ -141,7 +137,7 @@ HURRY = """
 """
 
 
-def test_the_public_page_asks_while_its_tab_is_in_front_and_at_once_when_it_is_back(site: Site, tmp_path: Path) -> None:  # noqa: F811
+def test_the_public_page_asks_while_its_tab_is_in_front_and_at_once_when_it_is_back(site: Site, tmp_path: Path) -> None:
     options = [*BROWSER_OPTIONS, f"--user-agent={CHROME}"]
     with running(tmp_path / "profile", *options, preferences={}) as chromium:
         tab = chromium.tab()

@@ -10,21 +10,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.test_browser import (
+from tests.browsing import (
     LONG_PATH,
     PATIENCE,
     ROOT,
     WIDTHS,
     MakeVisitor,
     Site,
-    browser,  # noqa: F401
     environment,
     gunicorn,
     read,
-    site,  # noqa: F401
     table,
-    visitor,  # noqa: F401
-    written_database,  # noqa: F401
 )
 
 expect.set_options(timeout=PATIENCE * 1_000)
@@ -57,7 +53,7 @@ alone = pytest.mark.parametrize("site", [standalone], ids=[""], indirect=True)
 
 
 @pytest.fixture
-def filled(site: Site) -> Site:  # noqa: F811
+def filled(site: Site) -> Site:
     """The site with views of a month, and somebody on it."""
     database = site.log.with_name("example.sqlite3")
     command = [sys.executable, "-c", FILL]
@@ -92,7 +88,7 @@ def look_at(page: Page, address: str, *, context: str | None = None) -> None:
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_page_that_stands_alone_is_accessible_empty_and_full(
     request: pytest.FixtureRequest,
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     color_scheme: str,
 ) -> None:
     page = visitor(javascript=True, color_scheme=color_scheme).new_page()
@@ -109,7 +105,7 @@ def test_the_page_that_stands_alone_is_accessible_empty_and_full(
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_column_and_the_panel_of_the_admin_are_accessible(
     filled: Site,
-    visitor: MakeVisitor,  # noqa: F811
+    visitor: MakeVisitor,
     color_scheme: str,
 ) -> None:
     page = visitor(javascript=True, color_scheme=color_scheme).new_page()
@@ -130,8 +126,8 @@ def test_the_column_and_the_panel_of_the_admin_are_accessible(
 
 @alone
 def test_the_public_page_follows_who_comes_and_says_when_it_can_not(
-    site: Site,  # noqa: F811
-    visitor: MakeVisitor,  # noqa: F811
+    site: Site,
+    visitor: MakeVisitor,
 ) -> None:
     page = visitor(javascript=True).new_page()
     page.clock.install()

@@ -7,19 +7,15 @@ import sys
 import pytest
 from playwright.sync_api import Page
 
-from tests.test_browser import (
+from tests.browsing import (
     PATIENCE,
     ROOT,
     MakeVisitor,
     Site,
-    browser,  # noqa: F401
     environment,
     figures,
     read,
-    site,  # noqa: F401
     table,
-    visitor,  # noqa: F401
-    written_database,  # noqa: F401
 )
 
 VIEWS = """
@@ -34,7 +30,7 @@ PageView.objects.create(path="/first", session_id="pending", timestamp=timezone.
 """
 
 
-def run(site: Site, *command: str) -> str:  # noqa: F811
+def run(site: Site, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
@@ -55,7 +51,7 @@ def log_in(page: Page) -> None:
 
 
 @pytest.mark.parametrize("javascript", [False, True], ids=["without JavaScript", "with JavaScript"])
-def test_a_number_is_the_same_wherever_it_is_shown(site: Site, visitor: MakeVisitor, javascript: bool) -> None:  # noqa: F811
+def test_a_number_is_the_same_wherever_it_is_shown(site: Site, visitor: MakeVisitor, javascript: bool) -> None:
     run(site, "-c", VIEWS)  # four views of the first post, one of them pending, and one of another page
     reader = visitor(javascript=javascript).new_page()
     read(reader, "/first")  # the fifth, when it is served

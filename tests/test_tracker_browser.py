@@ -13,17 +13,13 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, Route, expect
 
-from tests.test_browser import (
+from tests.browsing import (
     PATIENCE,
     MakeVisitor,
     Site,
-    browser,  # noqa: F401
     gunicorn,
     read,
-    site,  # noqa: F401
     uvicorn,
-    visitor,  # noqa: F401
-    written_database,  # noqa: F401
 )
 
 pytestmark = pytest.mark.parametrize("site", [gunicorn, uvicorn], ids=["gunicorn", "uvicorn"], indirect=True)
@@ -52,7 +48,7 @@ class Sent:
 
 
 @pytest.fixture
-def page(visitor: MakeVisitor) -> Iterator[Page]:  # noqa: F811
+def page(visitor: MakeVisitor) -> Iterator[Page]:
     """A page with JavaScript, in which nothing may go wrong."""
     page = visitor(javascript=True).new_page()
     wrong: list[str] = []
@@ -67,13 +63,13 @@ def is_fault(message: ConsoleMessage) -> bool:
     return message.type == "error" and not message.text.startswith("Failed to load resource")
 
 
-def views(site: Site) -> dict[str, int]:  # noqa: F811
+def views(site: Site) -> dict[str, int]:
     """Return how many page views are stored of each path."""
     with closing(sqlite3.connect(site.log.with_name("example.sqlite3"))) as database:
         return dict(database.execute("SELECT path, COUNT(*) FROM pagestats_pageview GROUP BY path"))
 
 
-def sessions(site: Site) -> int:  # noqa: F811
+def sessions(site: Site) -> int:
     with closing(sqlite3.connect(site.log.with_name("example.sqlite3"))) as database:
         [(count,)] = database.execute("SELECT COUNT(DISTINCT session_id) FROM pagestats_pageview").fetchall()
         return int(count)
@@ -87,7 +83,7 @@ def kept(page: Page, path: str, *, change: str = "") -> None:
     page.route(f"**{path}", lambda route: route.fulfill(body=body, headers=headers))
 
 
-def test_middleware_and_tracker_count_a_session_once(page: Page, site: Site) -> None:  # noqa: F811
+def test_middleware_and_tracker_count_a_session_once(page: Page, site: Site) -> None:
     sent = Sent(page)
     with page.expect_response(f"**{HERE}") as beat:
         read(page, "/first")
@@ -105,7 +101,7 @@ def test_middleware_and_tracker_count_a_session_once(page: Page, site: Site) -> 
     assert (views(site), sessions(site)) == ({"/first": 1, "/about": 1}, 1)
 
 
-def test_a_page_that_something_kept_is_counted_by_the_tracker_under_a_strict_policy(page: Page, site: Site) -> None:  # noqa: F811
+def test_a_page_that_something_kept_is_counted_by_the_tracker_under_a_strict_policy(page: Page, site: Site) -> None:
     kept(page, "/first")
     for _ in range(2):
         with page.expect_response(f"**{HERE}"):
@@ -116,7 +112,7 @@ def test_a_page_that_something_kept_is_counted_by_the_tracker_under_a_strict_pol
     assert (views(site), sessions(site)) == ({"/first": 1}, 1)
 
 
-def test_a_page_without_javascript_is_counted_and_sends_nothing(site: Site, visitor: MakeVisitor) -> None:  # noqa: F811
+def test_a_page_without_javascript_is_counted_and_sends_nothing(site: Site, visitor: MakeVisitor) -> None:
     without = visitor().new_page()
     asked: list[str] = []
     without.on("request", lambda request: asked.append(request.url.removeprefix(site.url)))
@@ -141,7 +137,7 @@ def test_what_is_behind_the_hash_is_another_page_where_the_site_says_so(page: Pa
     assert sent.paths(PAGE) == ["/first#/two"]
 
 
-def test_a_browser_that_takes_no_beacon_sends_all_the_same(page: Page, site: Site) -> None:  # noqa: F811
+def test_a_browser_that_takes_no_beacon_sends_all_the_same(page: Page, site: Site) -> None:
     page.add_init_script("Navigator.prototype.sendBeacon = () => false")
     with page.expect_response(f"**{HERE}") as beat:
         page.goto("/first")

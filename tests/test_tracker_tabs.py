@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chromium import DO_NOT_TRACK, NO_SITE_MAY_STORE, Chromium, Preferences, Tab, running, until
-from tests.test_browser import (
+from tests.browsing import (
     BROWSER_OPTIONS,
     CHROME,
     Site,
     gunicorn,
     served,
     uvicorn,
-    written_database,  # noqa: F401
 )
+from tests.chromium import DO_NOT_TRACK, NO_SITE_MAY_STORE, Chromium, Preferences, Tab, running, until
 
 HERE, PAGE = "/hello/here/", "/hello/page/"
 OPTIONS = [*BROWSER_OPTIONS, f"--user-agent={CHROME}"]
@@ -51,7 +50,7 @@ def chosen() -> dict[str, str]:
 def site(
     request: pytest.FixtureRequest,
     chosen: dict[str, str],
-    written_database: Path,  # noqa: F811
+    written_database: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Site]:
@@ -103,7 +102,8 @@ def asked(site: Site, sql: str) -> list[tuple[object, ...]]:
 
 def views(site: Site) -> dict[object, object]:
     """Return how many page views are stored of each path."""
-    return dict(asked(site, "SELECT path, COUNT(*) FROM pagestats_pageview GROUP BY path"))  # type: ignore[arg-type]
+    rows = asked(site, "SELECT path, COUNT(*) FROM pagestats_pageview GROUP BY path")
+    return {row[0]: row[1] for row in rows}
 
 
 def make_old(site: Site) -> None:

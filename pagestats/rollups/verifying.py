@@ -24,7 +24,7 @@ from django.db.models import F, Sum
 from pagestats import recount, sql
 from pagestats.hits import day_of, instant
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Run, Seal, Visitor
-from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total
+from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total, refuse_local_times
 from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS, VISITORS
 from pagestats.rollups.changing import settle_totals
 from pagestats.rollups.figures import PAGE, SITE
@@ -164,8 +164,11 @@ def begin_verification(**result: Any) -> Run:
 
     Arguments:
         result: what else its `result` is to hold.
+
+    Raises `LocalTimes` where nothing can be verified.
     """
     using = router.db_for_write(PageView)
+    refuse_local_times(using=using)
     now = instant(None)
     silent = now - SILENCE_OF_THE_DEAD
     runs = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)

@@ -24,6 +24,8 @@ Compiled = tuple[str, tuple[Any, ...]]
 
 DAY = timedelta(days=1)
 
+# Where a type is ignored below: Django documents `as_sql` with these parameters; the stubs have those of its `Func`.
+
 
 class ExactText(Func):
     """A value as text that is compared byte for byte, as paths are, whatever the collation of its column."""

@@ -61,7 +61,7 @@ def reads_are_snapshots(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether plain reads of a transaction show the past: then only a locking read sees what others committed."""
     if connection.vendor != "mysql":
         return False  # PostgreSQL refuses the lock itself in that case, and `retrying` begins anew
-    return connection.isolation_level not in {"read committed", "read uncommitted"}  # type: ignore[attr-defined]
+    return getattr(connection, "isolation_level", None) not in {"read committed", "read uncommitted"}
 
 
 def current(rows: models.QuerySet[M]) -> models.QuerySet[M]:

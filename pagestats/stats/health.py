@@ -33,7 +33,7 @@ class Health:
     tallied: tuple[Tallied, ...]
     pending: int
     stranded: int
-    """How many of the pending ones are of sealed days."""
+    """How many of the pending ones no backfill can fold in."""
     last_backfill: Run | None
     last_cleanup: Run | None
     last_verify: Run | None

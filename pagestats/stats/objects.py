@@ -152,7 +152,7 @@ def _with(
 
 
 class _Column(sql.PageFigure):
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]  # see sql/objects.py
         try:
             return super().as_sql(compiler, connection, **context)
         except Undecided as error:

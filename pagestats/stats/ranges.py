@@ -465,7 +465,13 @@ def _began(dimension: str, value: str) -> QuerySet[Any, Any]:
 
 
 @sql.prepared
-def _rolled_up_alone(dimension: str, value: str, start: date, end: date, from_before: bool) -> QuerySet[Any, Any]:  # noqa: FBT001
+def _rolled_up_alone(
+    dimension: str,
+    value: str,
+    start: date,
+    end: date,
+    from_before: bool,  # noqa: FBT001  # what is prepared takes its arguments by their places
+) -> QuerySet[Any, Any]:
     return _union(_rolled_up_summands(dimension, value, start, end, from_before))
 
 
@@ -474,7 +480,7 @@ def _rolled_up_summands(
     value: str,
     start: date,
     end: date,
-    from_before: bool,  # noqa: FBT001
+    from_before: bool,  # noqa: FBT001  # as above
 ) -> list[QuerySet[Any, Any]]:
     """Return what rollups and returns add, and in a row without a day whether any view is pending.
 

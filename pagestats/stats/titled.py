@@ -29,11 +29,14 @@ def depths(wanted: int | None, *, public: bool) -> Iterator[int | None]:
     Arguments:
         wanted: how many pages; None is all, and then all of the ranking is looked at.
     """
+    if wanted is None or not public:
+        yield wanted
+        return
     depth = wanted
-    while public and depth is not None and depth < MOST_LOOKED_AT:
+    while depth < MOST_LOOKED_AT:
         yield depth
         depth = 4 * max(depth, 1)
-    yield min(depth, MOST_LOOKED_AT) if public and depth is not None else depth
+    yield MOST_LOOKED_AT
 
 
 def address(path: str) -> str:

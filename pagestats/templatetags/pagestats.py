@@ -108,14 +108,14 @@ def _path(context: template.Context, thing: Model | str | None) -> str:
         return path_of(_request(context))
     if isinstance(thing, str) and thing.startswith("/"):
         return thing
-    raise TypeError(f"{thing!r} is no object, no path and not 'page'. A variable that is not there is ''.")
+    raise stats.Refused(f"{thing!r} is no object, no path and not 'page'. A variable that is not there is ''.")
 
 
 def _request(context: template.Context) -> HttpRequest:
     """Return the request of the page that is shown."""
     if isinstance(request := context.get("request"), HttpRequest):
         return request
-    raise LookupError(
+    raise stats.Refused(
         "There is no request in the context of the template. Add the context processor"
         " django.template.context_processors.request, or name an object."
     )
@@ -134,7 +134,7 @@ def _shown(
                 cached = (read(path),)
             if seconds:
                 keep({key: cached}, seconds=seconds)
-    except Exception:
+    except Exception:  # of the database, a setting, an argument, or the site's own code that makes a path
         logger.exception("The %s of a page could not be shown.", name)
         return empty
     return Figure(cached[0]) if isinstance(cached[0], int) else cached[0]

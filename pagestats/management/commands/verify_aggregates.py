@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pagestats.formats import printable
 from pagestats.models import PageView
-from pagestats.recount import WITHOUT_LOCAL_TIMES, local_times
+from pagestats.recount import LocalTimes, refuse_local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
 
 
@@ -39,8 +39,10 @@ class Command(BaseCommand):
         if limit < 0:
             raise CommandError(f"--limit is {limit}, not a number of lines. Use 0 or more.")
         self.limit, self.quietly = limit, not options["verbosity"]
-        if fault := local_times(using=router.db_for_write(PageView)):
-            raise CommandError(f"{fault} {WITHOUT_LOCAL_TIMES}")
+        try:
+            refuse_local_times(using=router.db_for_write(PageView))
+        except LocalTimes as error:
+            raise CommandError(str(error)) from error
         if repair and (mended := self.follow(slices(mend=True), "Repairing", prefix="set right: ")):
             self.stdout.write(f"Set {_figures(mended)} right")
         run = begin_verification()

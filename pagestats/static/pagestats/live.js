@@ -20,8 +20,9 @@
  *     <p data-pagestats="stale">...</p>               shown while the site does not answer
  *   </div>
  *
- * An element that is missing is not needed. Numbers are written as the language of the page does, unless that says it. Nothing is announced
- * to who listens to the page: a figure that changes every few seconds would talk all the time. */
+ * An element that is missing is not needed. Without that last attribute, numbers are written as the language of the page
+ * does. Nothing is announced to who listens to the page: a figure that changes every few seconds would talk all the
+ * time. */
 (() => {
   'use strict';
 
