@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
 from pagestats.sql import plans
 from pagestats.tallies import tallies
@@ -135,6 +136,12 @@ def no_tallies_of_another_test() -> Iterator[None]:
 def nothing_kept_by_another_test() -> None:
     """Begin with an empty cache: titles and the figures of tags are kept for a while."""
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def language_of_the_settings() -> None:
+    """Begin in LANGUAGE_CODE: the last page that a test got leaves its language active."""
+    translation.deactivate()
 
 
 def pytest_configure(config: pytest.Config) -> None:
