@@ -1,4 +1,4 @@
-"""Numbers, days and durations, as the reader's language writes them."""
+"""Numbers, days and durations, as the reader's language writes them; and what commands say, which is English."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from django.utils.translation import gettext as _
 def number(value: int) -> str:
     """Return a number with its thousands set apart."""
     return number_format(value, force_grouping=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in English, as commands and logs say it: `counted(1200, "page view")`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def printable(text: str) -> str:

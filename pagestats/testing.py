@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client, override_settings
 
 from pagestats import content
 from pagestats.conf import conf
+from pagestats.formats import counted
 from pagestats.hits import Hit, day_of, instant, start_of
 from pagestats.models import Calendar, PageView, Tally
 from pagestats.recording import record_page_views
@@ -91,7 +92,7 @@ def _recorded(page: str | Model | None, times: int | None) -> Iterator[None]:
     count = seen.views[path] if path is not None else seen.views.total()
     if count == times or (times is None and count):
         return
-    wanted = "A page view" if times is None else f"{times} page view{'' if times == 1 else 's'}"
+    wanted = "A page view" if times is None else counted(times, "page view")
     raise AssertionError(f"{wanted}{_on(path)} should have been recorded, and {seen.words(count)}.")
 
 

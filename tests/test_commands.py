@@ -34,6 +34,15 @@ def test_backfill_aggregates_refuses_a_batch_size_that_is_none():
         call_command("backfill_aggregates", batch_size=0)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["pagestats_prune", "--before", "2026-01-01"], ["pagestats_merge_paths", "/a", "/b"]]
+)
+@pytest.mark.parametrize("size", ["0", "10001", "many"])
+def test_a_dry_run_refuses_the_batch_size_that_the_run_would_refuse(arguments, size):
+    with pytest.raises(CommandError, match=f"--batch-size: '{size}' is not a number from 1 to 10,000"):
+        call_command(*arguments, "--dry-run", "--batch-size", size)
+
+
 @pytest.mark.django_db
 def test_backfill_aggregates_tells_the_status_and_folds_nothing():
     raw_views([("/a", "s", T0)])
@@ -56,7 +65,7 @@ def test_backfill_aggregates_says_what_came_too_late_for_it():
     assert stranded in run("pagestats_doctor")
     PageView.objects.pending().first().delete()
     raw_views([("/a", "u", T0 + 2 * DAY)])
-    assert run("backfill_aggregates") == "Backfilled 1 page views with 1 new visitors"
+    assert run("backfill_aggregates") == "Backfilled 1 page view with 1 new visitor"
     assert "1 pending page view can't be folded in: " in run("backfill_aggregates", status=True)
 
 
@@ -70,13 +79,13 @@ def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
         datetime(2200, 1, 1, tzinfo=UTC),
     ]
     raw_views([("/a", "s", T0), *(("/b", "s", at) for at in nowhen)])
-    assert run("backfill_aggregates") == "Backfilled 1 page views with 1 new visitors"
+    assert run("backfill_aggregates") == "Backfilled 1 page view with 1 new visitor"
     assert "3 pending page views can't be folded in" in run("backfill_aggregates")
     assert run("verify_aggregates").startswith("Exact: ")
     with pytest.raises(CommandError, match=r"1 pending page views are of before 1970-01-02.* Correct or delete"):
         run("pagestats_prune", before=T0.date() + DAY)
     PageView.objects.filter(timestamp=nowhen[0]).delete()
-    assert "Pruned 1 page views" in run("pagestats_prune", before=T0.date() + 2 * DAY)
+    assert "Pruned 1 page view" in run("pagestats_prune", before=T0.date() + 2 * DAY)
     raw_views([("/a", "t", T0 + 9 * DAY), ("/b", "t", nowhen[0])])
     assert "Would erase: 2 page views of 1 session" in run("pagestats_erase", "t", dry_run=True)
     run("pagestats_erase", "t")
@@ -148,7 +157,7 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
     with pytest.raises(CommandError, match=r"'soon' is not a day"):
         call_command("pagestats_prune", "--before", "soon")
     assert everything() == before
-    assert run("pagestats_prune", "--before", "2026-03-16") == "Pruned 1 page views before 2026-03-16"
+    assert run("pagestats_prune", "--before", "2026-03-16") == "Pruned 1 page view before 2026-03-16"
     settings.PAGESTATS_KEEP_PAGE_VIEWS = 2 * DAY
     PageView.objects.update(timestamp=timezone.now())
     assert run("pagestats_prune").startswith("No page views before ")
@@ -164,7 +173,7 @@ def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
     with pytest.raises(CommandError, match="source and target are both '/a'"):
         run("pagestats_merge_paths", "/a", "/a")
     assert everything() == before
-    assert run("pagestats_merge_paths", "/a", "/b") == "Moved 1 page views from '/a' to '/b'"
+    assert run("pagestats_merge_paths", "/a", "/b") == "Moved 1 page view from '/a' to '/b'"
     assert run("pagestats_merge_paths", "/a", "/b") == "No page views of '/a'"
 
 

@@ -8,10 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pagestats"
 
 FLOORS = [
-    {"conf", "hits", "fields"},
+    {"conf", "hits", "fields", "formats"},
     {"models"},
     {"sql", "recount", "patterns"},
-    {"addresses", "access", "admission", "openapi", "tallies", "keeping", "formats", "content", "rollups"},
+    {"addresses", "access", "admission", "openapi", "tallies", "keeping", "content", "rollups"},
     {"identity", "recording", "stats", "retention"},
     {"tasks", "querysets", "live"},
     {"schedules"},

@@ -646,7 +646,7 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
         "set right: rollup page /0 on 2026-03-14: views is 1,234, counted 1",
         "… and 4 more",
         "Set 5 figures right",
-        "Exact: 6 cells of 1 days, 5 pages and 1 visitors agree with 5 page views",
+        "Exact: 6 cells of 1 day, 5 pages and 1 visitor agree with 5 page views",
     ]
     assert run("--repair").startswith("Exact: ")
     with pytest.raises(CommandError, match="--limit is -1"):

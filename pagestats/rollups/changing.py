@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import models, router
 
 from pagestats import sql
+from pagestats.formats import counted
 from pagestats.hits import EARLIEST, LATEST, Hit, day_of, start_of
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
@@ -45,7 +46,7 @@ class Extent:
     def __str__(self) -> str:
         """Return it in words."""
         counts = {"page view": self.page_views, "session": self.sessions, "reporting day": self.days}
-        views, sessions, days = (f"{count:,} {word}{'' if count == 1 else 's'}" for word, count in counts.items())
+        views, sessions, days = (counted(count, noun) for noun, count in counts.items())
         return f"{views} of {sessions} on {days}"
 
 

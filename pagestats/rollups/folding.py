@@ -14,6 +14,7 @@ from django.db.models import F, Q
 
 from pagestats import sql
 from pagestats.conf import LARGEST_BATCH, conf
+from pagestats.formats import counted
 from pagestats.hits import EARLIEST, LATEST, YEARS, instant, start_of
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition
@@ -207,13 +208,13 @@ class BackfillStatus:
 
     def describe(self, at: datetime) -> str:
         """Return the status in words, as of an instant."""
-        lines = [f"{self.pending:,} {'page view' if self.pending == 1 else 'page views'} pending"]
+        lines = [f"{counted(self.pending, 'page view')} pending"]
         lines += self.describe_stranded()
         if run := self.last_run:
             lines.append(
                 f"Last backfill: {run.status}, started {run.started:%Y-%m-%d %H:%M:%S %Z},"
-                f" {run.processed:,} of {run.result['total']:,} page views,"
-                f" {run.result['new_visitors']:,} new visitors"
+                f" {run.processed:,} of {counted(run.result['total'], 'page view')},"
+                f" {counted(run.result['new_visitors'], 'new visitor')}"
             )
             silence = at - run.updated
             if run.status == Run.Status.RUNNING and silence > SILENCE_OF_THE_DEAD:
@@ -232,10 +233,9 @@ class BackfillStatus:
         """Return what to do about those that stay pending, in a line; none where there are none."""
         if not self.stranded:
             return []
-        views = "page view" if self.stranded == 1 else "page views"
         return [
-            f"{self.stranded:,} pending {views} can't be folded in: of days whose page views were pruned, or outside"
-            f" the years {YEARS.start} to {YEARS.stop - 1}. Correct or delete what came so."
+            f"{counted(self.stranded, 'pending page view')} can't be folded in: of days whose page views were pruned,"
+            f" or outside the years {YEARS.start} to {YEARS.stop - 1}. Correct or delete what came so."
         ]
 
 

@@ -8,7 +8,8 @@ from django.db import router
 from django.utils import timezone
 from tqdm import tqdm
 
-from pagestats.conf import LARGEST_BATCH
+from pagestats.formats import counted
+from pagestats.management.arguments import add_batch_size
 from pagestats.models import PageView
 from pagestats.rollups import Progress, backfill, backfill_status, rebuild, to_rebuild, under_way
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
@@ -25,12 +26,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument(
-            "--batch-size",
-            type=int,
-            metavar="N",
-            help=f"Page views a chunk, 1 to {LARGEST_BATCH:,} (default: PAGESTATS_BACKFILL_BATCH_SIZE, 500).",
-        )
+        add_batch_size(parser, default="PAGESTATS_BACKFILL_BATCH_SIZE, 500")
         parser.add_argument(
             "--dry-run", action="store_true", help="With --rebuild: only say what would be counted again."
         )
@@ -76,7 +72,7 @@ class Command(BaseCommand):
         else:
             left = run.result["total"] - run.processed
             self.stdout.write(
-                f"Scheduled the backfill of {left:,} page views on the cluster. --status tells how far it is."
+                f"Scheduled the backfill of {counted(left, 'page view')} on the cluster. --status tells how far it is."
             )
 
     def fold(self, batch_size: int | None, *, quietly: bool) -> None:
@@ -95,7 +91,8 @@ class Command(BaseCommand):
         if done is None:
             self.nothing_to_fold()
         else:
-            self.stdout.write(f"Backfilled {done.processed:,} page views with {done.new_visitors:,} new visitors")
+            views, visitors = counted(done.processed, "page view"), counted(done.new_visitors, "new visitor")
+            self.stdout.write(f"Backfilled {views} with {visitors}")
 
     def nothing_to_fold(self) -> None:
         """Say that there is nothing to do, and what nobody can do."""

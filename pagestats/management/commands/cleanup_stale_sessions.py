@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from pagestats.formats import counted
 from pagestats.retention import clean_up
 
 
@@ -18,4 +19,4 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         """Delete."""
         deleted = clean_up()
-        self.stdout.write(f"Deleted {deleted:,} stale {'session' if deleted == 1 else 'sessions'}")
+        self.stdout.write(f"Deleted {counted(deleted, 'stale session')}")

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pagestats import retention
-from pagestats.models import PageView
+from pagestats.formats import counted
 from pagestats.rollups import SealedDay
 
 
@@ -38,5 +38,5 @@ class Command(BaseCommand):
         elif dry_run:
             self.stdout.write(f"Would {'forget whose they are' if forget else 'erase'}: {found}")
         else:
-            views = f"{done:,} {PageView._meta.verbose_name if done == 1 else PageView._meta.verbose_name_plural}"
+            views = counted(done, "page view")
             self.stdout.write(f"Forgot whose {views} are" if forget else f"Erased {views}")

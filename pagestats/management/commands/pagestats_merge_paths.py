@@ -5,6 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
+from pagestats.formats import counted
+from pagestats.management.arguments import add_batch_size
 from pagestats.rollups import Done, merge_paths, to_merge
 
 
@@ -20,9 +22,7 @@ class Command(BaseCommand):
         """Declare the paths and the options."""
         parser.add_argument("source", help="The path that is to have no page views any more.")
         parser.add_argument("target", help="The path that is to have them.")
-        parser.add_argument(
-            "--batch-size", type=int, metavar="N", help="Page views a chunk, 1 to 10,000 (default: 500)."
-        )
+        add_batch_size(parser)
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be moved.")
 
     def handle(self, *, source: str, target: str, batch_size: int | None, dry_run: bool, **options: Any) -> None:
@@ -39,6 +39,6 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         if done.total:
-            self.stdout.write(f"Moved {done.processed:,} page views from {source!r} to {target!r}")
+            self.stdout.write(f"Moved {counted(done.processed, 'page view')} from {source!r} to {target!r}")
         else:
             self.stdout.write(f"No page views of {source!r}")

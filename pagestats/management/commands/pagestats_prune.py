@@ -8,7 +8,8 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats import retention
-from pagestats.management.arguments import day
+from pagestats.formats import counted
+from pagestats.management.arguments import add_batch_size, day
 from pagestats.rollups import Done
 
 
@@ -29,9 +30,7 @@ class Command(BaseCommand):
             metavar="DATE",
             help="The first day whose page views stay (default: what PAGESTATS_KEEP_PAGE_VIEWS keeps).",
         )
-        parser.add_argument(
-            "--batch-size", type=int, metavar="N", help="Page views a chunk, 1 to 10,000 (default: 500)."
-        )
+        add_batch_size(parser)
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be deleted.")
 
     def handle(self, *, before: date | None, batch_size: int | None, dry_run: bool, **options: Any) -> None:
@@ -53,6 +52,6 @@ class Command(BaseCommand):
                 bar.total = done.total
                 bar.update(done.processed - bar.n)
         if done.total:
-            self.stdout.write(f"Pruned {done.processed:,} page views before {before}")
+            self.stdout.write(f"Pruned {counted(done.processed, 'page view')} before {before}")
         else:
             self.stdout.write(f"No page views before {before}")

@@ -12,7 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from pagestats import identity
-from pagestats.formats import printable
+from pagestats.formats import counted, printable
 from pagestats.management.arguments import day
 from pagestats.stats import By, Order, Refused, Report, report, reporting_day
 
@@ -125,14 +125,14 @@ def _pages(told: Report) -> Iterator[str]:
         return
     yield ""
     if not told.rows:
-        yield f"{told.total_rows:,} {'page' if told.total_rows == 1 else 'pages'} viewed"
+        yield f"{counted(told.total_rows, 'page')} viewed"
         return
     rows = [
         [row.value, f"{row.views:,}", _number(row.visitors), _title(row.value, told.titles[row.value].title)]
         for row in told.rows
     ]
     yield from _table([["Page", "Page views", "Visitors", "Title"], *rows], words={0, 3})
-    yield f"{len(told.rows):,} of {told.total_rows:,} pages"
+    yield f"{len(told.rows):,} of {counted(told.total_rows, 'page')}"
     if told.reason:
         yield told.reason
 

@@ -9,10 +9,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router
 from tqdm import tqdm
 
-from pagestats.formats import printable
+from pagestats.formats import counted, printable
 from pagestats.models import PageView
 from pagestats.recount import LocalTimes, refuse_local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
+
+CHECKED = {"cells": "cell", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 
 
 class Command(BaseCommand):
@@ -44,20 +46,18 @@ class Command(BaseCommand):
         except LocalTimes as error:
             raise CommandError(str(error)) from error
         if repair and (mended := self.follow(slices(mend=True), "Repairing", prefix="set right: ")):
-            self.stdout.write(f"Set {_figures(mended)} right")
+            self.stdout.write(f"Set {counted(mended, 'figure')} right")
         run = begin_verification()
         self.follow(verification(run), "Verifying", total=run.result["total"])
         if sealed_before := run.result["sealed_before"]:
             self.stdout.write(f"Days before {sealed_before} are sealed: their page views were pruned. Not judged")
         if drift := run.result["drift"]:
             raise CommandError(
-                f"{_figures(drift)} {'differs' if drift == 1 else 'differ'} from the page views."
+                f"{counted(drift, 'figure')} {'differs' if drift == 1 else 'differ'} from the page views."
                 " manage.py verify_aggregates --repair sets them right."
             )
-        self.stdout.write(
-            "Exact: {cells:,} cells of {days:,} days, {pages:,} pages and {visitors:,} visitors agree with"
-            " {page_views:,} page views".format(**run.result)
-        )
+        found = {noun: counted(run.result[figure], noun) for figure, noun in CHECKED.items()}
+        self.stdout.write("Exact: {cell} of {day}, {page} and {visitor} agree with {page view}".format(**found))
 
     def follow(self, checked: Iterable[Slice], title: str, *, prefix: str = "", total: int | None = None) -> int:
         """Follow slices with a progress bar, list the first of what differs, and return how many do."""
@@ -75,7 +75,3 @@ class Command(BaseCommand):
         if drift > len(listed):
             self.stdout.write(f"… and {drift - len(listed):,} more")
         return drift
-
-
-def _figures(number: int) -> str:
-    return f"{number:,} {'figure' if number == 1 else 'figures'}"
