@@ -37,7 +37,9 @@ class SlowChains(AppConfig):
         def slowed(chunks: Generator[rollups.Progress]) -> Iterator[rollups.Progress]:
             with closing(chunks):
                 for progress in chunks:
+                    print(f"worker {os.getpid()} rests", flush=True)
                     time.sleep(pause)
+                    print(f"worker {os.getpid()} goes on", flush=True)
                     yield progress
 
         rollups.backfill = lambda **arguments: slowed(backfill(**arguments))
