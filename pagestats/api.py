@@ -47,7 +47,7 @@ from pagestats import identity, openapi
 from pagestats.access import may_read, may_read_all
 from pagestats.addresses import client_address
 from pagestats.admission import is_client_path, is_excluded, page_at, whole, why_nobody, why_staff
-from pagestats.conf import conf
+from pagestats.conf import LONGEST_SEARCH, conf
 from pagestats.hits import Hit, instant
 from pagestats.live import active_response
 from pagestats.openapi import DEFAULT_LIMIT, MOST_LIMIT, MOST_OFFSET
@@ -381,6 +381,13 @@ def _read_choice(query: Mapping[str, str], name: str, *choices: str) -> str | No
     return query.get(name)
 
 
+def _read_search(query: Mapping[str, str]) -> str:
+    text = query.get("search", "")
+    if len(text) > LONGEST_SEARCH:
+        raise ParseError(f"search is {len(text)} characters long, over {LONGEST_SEARCH}.")
+    return text
+
+
 def read_report(query: Mapping[str, str]) -> dict[str, Any]:
     """Return the arguments of `report` that a query has; raise `ParseError` for what is none."""
     return {
@@ -390,6 +397,7 @@ def read_report(query: Mapping[str, str]) -> dict[str, Any]:
         "value": query.get("value"),
         "limit": read_limit(query),
         "offset": _read_number(query, "offset", default=0, most=MOST_OFFSET),
+        "search": _read_search(query),
         "order": _read_choice(query, "order", *get_args(Order)) or "-views",
         "by": _read_choice(query, "by", *get_args(By)) or "day",
         "compare": _read_choice(query, "compare", "true", "false") == "true",

@@ -17,6 +17,8 @@ LONGEST_KEPT = timedelta(days=36_500)
 
 LARGEST_BATCH = 10_000
 """Page views in one transaction."""
+LONGEST_SEARCH = 200
+"""Characters that somebody may look for by way of the web."""
 
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network

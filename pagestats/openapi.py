@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pagestats import sql
-from pagestats.conf import conf
+from pagestats.conf import LONGEST_SEARCH, conf
 
 try:
     from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -245,6 +245,11 @@ if IS_INSTALLED or TYPE_CHECKING:
                 "order",
                 {"type": "string", "enum": [*sql.ORDERS], "default": "-views"},
                 description="Of the list of pages: with a minus, the most come first.",
+            ),
+            OpenApiParameter(
+                "search",
+                {"type": "string", "maxLength": LONGEST_SEARCH, "default": ""},
+                description="Only pages with this in their path or title, in whatever case.",
             ),
             OpenApiParameter(
                 "by",

@@ -253,6 +253,20 @@ def test_rows_of_a_report_are_cut_by_limit_and_offset():
 DAY = "start=2026-03-14&end=2026-03-14"
 
 
+def test_rows_of_a_report_are_searched(settings, monkeypatch):
+    settings.PAGESTATS_CONTENT = CONTENT
+    Post.objects.create(slug="hello", title="Grüße", published=True)
+    raw_views([(path_, session_id, T0) for path_ in ("/a", "/b") for session_id in "st"] + [("/hello", "s", T0)])
+    asked = f"{REPORT}?{DAY}&dimension=page&search=gr%C3%BCSSE"
+    told = a_reader().get(f"{asked}&limit=1").json()
+    assert ([row["value"] for row in told["rows"]], told["total_rows"], told["views"]) == (["/hello"], 1, 5)
+
+    settings.PAGESTATS_PUBLIC = True
+    assert [row["value"] for row in Client().get(asked).json()["rows"]] == ["/hello"]
+    monkeypatch.setattr("pagestats.stats.titled.MOST_LOOKED_AT", 2)
+    assert Client().get(asked).json()["rows"] == []
+
+
 @pytest.mark.parametrize(
     ("query", "why"),
     [
@@ -273,6 +287,8 @@ DAY = "start=2026-03-14&end=2026-03-14"
         (f"{DAY}&compare=1", "compare is '1'. Use true or false."),
         (f"{DAY}&limit=1001", "limit is '1001', not a whole number from 0 to 1000."),
         (f"{DAY}&offset=-1", "offset is '-1', not a whole number from 0 to 1000000."),
+        (f"{DAY}&search=a", "search is 'a', and there are no rows to search."),
+        (f"{DAY}&dimension=page&search={'a' * 201}", "search is 201 characters long, over 200."),
     ],
 )
 def test_a_range_that_is_none_is_refused_with_the_reason(query, why):

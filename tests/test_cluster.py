@@ -135,8 +135,8 @@ class Cluster:
     def kill_worker_in_mid_task(self) -> bool:
         """Kill a worker that is in the middle of a backfill's task, if any is.
 
-        It is stopped first, and looked at again. One that had just ended its task may hold the lock of django-q2's queue,
-        and killed then, it would leave a cluster that takes tasks from the broker and does none.
+        It is stopped first, and looked at again. One that had just ended its task may hold the lock of the cluster's
+        queue, and killed then, it would leave a cluster that takes tasks from the broker and does none.
         """
         for pid in self.resting():
             os.kill(pid, signal.SIGSTOP)

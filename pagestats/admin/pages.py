@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 from django.utils.translation import gettext as _
 
+from pagestats.conf import LONGEST_SEARCH
 from pagestats.formats import number
 from pagestats.stats import Order, PageStat, Report
 
 PER_PAGE = 50
 MOST_PAGES = 100_000
-LONGEST_SEARCH = 200
 COLUMNS: tuple[tuple[str, Order], ...] = (("value", "value"), ("views", "-views"), ("visitors", "-visitors"))
 """And the order in which a click sorts first."""
 

@@ -604,12 +604,12 @@ def _page(path: str, figures: Figures, *, limit: int | None, offset: int) -> _Pa
 def _pages(span: Span, *, limit: int | None, offset: int, order: Order, search: str, public: bool) -> _Pages:
     """Return the first of the pages that are asked for and may be shown, and the number of all that are asked for.
 
-    Who searches looks at all of them.
+    Who searches looks at all of them, but the public, that gives a limit, at the most viewed.
     """
-    wanted = None if limit is None or search else offset + limit
+    wanted = None if limit is None else offset + limit
     first = 0 if public or search else offset
     shown, total, titles = [], 0, {}
-    for most in depths(wanted, public=public):
+    for most in depths(wanted, public=public, searching=bool(search)):
         ranked, total = _ranked(span, order=order, limit=most)
         titles = shown_titles((row.value for row in ranked[first:]), public=public)
         shown = [row for row in ranked if row.value in titles]

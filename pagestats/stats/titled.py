@@ -23,16 +23,18 @@ MOST_LOOKED_AT = 2_000
 """How far down a ranking pages are looked for that the public may know of: each path has to be resolved."""
 
 
-def depths(wanted: int | None, *, public: bool) -> Iterator[int | None]:
+def depths(wanted: int | None, *, public: bool, searching: bool = False) -> Iterator[int | None]:
     """Yield how far down a ranking to look for some pages that may be shown: four times as far each time.
 
     Arguments:
         wanted: how many pages; None is all, and then all of the ranking is looked at.
+        public: whether only some may be shown, and `MOST_LOOKED_AT` are looked at for so many of them.
+        searching: whether few will be found, and it is looked as far as it may be at once.
     """
     if wanted is None or not public:
-        yield wanted
+        yield None if searching else wanted
         return
-    depth = wanted
+    depth = MOST_LOOKED_AT if searching else wanted
     while depth < MOST_LOOKED_AT:
         yield depth
         depth = 4 * max(depth, 1)
