@@ -16,10 +16,10 @@ README_SIZE = (1280, 960)
 EVERY_PAGE = {
     **README,
     "page-stats-yesterday": "/admin/pagestats/stats/?period=yesterday",
-    "page-stats-12-months": "/admin/pagestats/stats/?period=12m&order=-visitors&q=re",
+    "page-stats-12-months": "/admin/pagestats/stats/?period=12m&order=-visitors&q=the",
     "page-stats-all": "/admin/pagestats/stats/?period=all",
     "page-stats-wrong-range": "/admin/pagestats/stats/?period=custom&start=2026-02-30&end=2026-02-01",
-    "page-stats-of-a-path": "/admin/pagestats/stats/?path=/",
+    "page-stats-of-a-path": "/admin/pagestats/stats/page/?path=/",
     "page-views": "/admin/pagestats/pageview/",
     "active-sessions": "/admin/pagestats/activesession/",
     "posts": "/admin/blog/post/",
