@@ -24,6 +24,7 @@ VISITORS_BY_WEEKDAY = (150, 160, 155, 145, 120, 70, 80)
 VISITORS_BY_HOUR = (3, 2, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 16, 17, 18, 17, 15, 13, 12, 14, 16, 14, 10, 6)
 SHARE_OF_READERS_WHO_GO_ON = 0.52
 SHARE_OF_RELOADS = 0.08
+SHARE_OF_READERS_WHO_COME_BACK = 0.15
 
 
 def add_editor() -> bool:
@@ -80,12 +81,12 @@ def visits(day: date, *, today: date) -> Iterator[Hit]:
         session_id = f"{rng.getrandbits(128):032x}"
         hour = rng.choices(range(24), VISITORS_BY_HOUR)[0]
         at = timezone.make_aware(datetime.combine(day, time(hour, rng.randrange(60), rng.randrange(60))))
-        for path, page_type in _walk(rng, popularity):
+        for pause, (path, page_type) in _walk(rng, popularity):
+            at += pause
             # An id lives one day, so a walk ends at midnight.
             if timezone.localdate(at) != day:
                 break
             yield Hit(path=path, session_id=session_id, at=at, page_type=page_type)
-            at += timedelta(seconds=rng.randint(15, 240))
 
 
 def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
@@ -102,14 +103,17 @@ def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
     return home | posts | pages | taken_back
 
 
-def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterator[tuple[str, str]]:
+def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterator[tuple[timedelta, tuple[str, str]]]:
+    """Yield what a visitor reads on one day, each time with how long after the page before."""
     places, weights = list(popularity), list(popularity.values())
-    place = rng.choices(places, weights)[0]
-    yield place
+    place = first = rng.choices(places, weights)[0]
+    yield timedelta(), place
     while rng.random() < SHARE_OF_READERS_WHO_GO_ON:
         if rng.random() >= SHARE_OF_RELOADS:
             place = rng.choices(places, weights)[0]
-        yield place
+        yield timedelta(seconds=rng.randint(15, 240)), place
+    if rng.random() < SHARE_OF_READERS_WHO_COME_BACK:
+        yield timedelta(minutes=rng.randint(40, 300)), first
 
 
 def add_heartbeats(at: datetime) -> None:
