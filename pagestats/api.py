@@ -14,10 +14,11 @@ from datetime import date, datetime
 from http import HTTPStatus
 from ipaddress import IPv6Address
 from typing import IO, Any, NamedTuple, get_args
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
 from django.utils.crypto import salted_hmac
@@ -347,9 +348,12 @@ def _shown(value: Any) -> str:
     return ascii(value)[:100]
 
 
-def decoded(path: str) -> str:
-    """Return the path of a URL as `request.path` has it, so that a page is the same page whatever tells of it."""
-    return repercent_broken_unicode(unquote_to_bytes(path)).decode()
+def decoded(path: str, *, by_asgi: bool) -> str:
+    """Return the path of a URL as `request.path` has it, so that a page is the same page whatever tells of it.
+
+    Bytes that are no UTF-8 stay percent-encoded under WSGI; servers that speak ASGI have put U+FFFD for them.
+    """
+    return unquote(path) if by_asgi else repercent_broken_unicode(unquote_to_bytes(path)).decode()
 
 
 def read_limit(query: Mapping[str, str]) -> int:
@@ -516,7 +520,7 @@ class StatsViewSet(ViewSet):
         at = instant(None)
         require_length(sent)
         beacon = read_beacon(request.data, may_have=KEPT if record == self._heartbeat else ())
-        path = whole(decoded(beacon.path))
+        path = whole(decoded(beacon.path, by_asgi=isinstance(sent, ASGIRequest)))
         match = page_at(path)
         if is_excluded(path, match):
             return "excluded"

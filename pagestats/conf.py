@@ -231,7 +231,7 @@ class Settings:
         "stays. None: for ever.",
     )
     EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
-        ("admin:", "pagestats:"),
+        ("admin:", "pagestats:", "pagestats_beacons:"),
         fits=lambda value: isinstance(value, (list, tuple)) and all(map(_is_place, value)),
         kind="a list of path prefixes and URL namespaces",
         hint='Use ["admin:", "/private/"], for example: a namespace ends with a colon, a path begins with a slash.',

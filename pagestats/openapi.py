@@ -198,7 +198,7 @@ DESCRIPTIONS = {
     "list": "Needs the permission `pagestats.view_stats`, unless the site made its figures public. Then the lists hold "
     "only pages that a content source knows or a setting allows; the counts are of all.",
     "active": "For a page that asks again and again: with the `ETag` of the last answer in `If-None-Match`, it is a "
-    "304 as long as nothing has changed. Titles may be ten seconds old. Needs the permission `pagestats.view_stats`, "
+    "304 as long as nothing has changed. Titles may be 30 seconds old. Needs the permission `pagestats.view_stats`, "
     "unless the site made its figures public. Then the list holds only pages that a content source knows or a setting "
     "allows.",
     "report": "Exact figures of any range of reporting days, of the site or of one page. Needs the permission "

@@ -26,7 +26,7 @@ LISTEN = """
     for (const name of ['error', 'unhandledrejection', 'securitypolicyviolation'])
         addEventListener(name, (event) => wrong.push(`${name} ${event.message || event.reason || event.blockedURI}`));
     navigator.sendBeacon = function (url, body) {
-        sent.push([url, JSON.parse(body).path, Date.now()]);
+        sent.push([new URL(url, location).pathname, JSON.parse(body).path, Date.now()]);
         return post.call(this, url, body);
     };
 """

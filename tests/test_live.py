@@ -130,6 +130,23 @@ def test_a_site_that_does_not_answer_is_said_and_asked_less_often_until_it_does(
     expect(stale).to_be_hidden()
 
 
+def test_an_answer_that_never_comes_is_none(editor: Page) -> None:
+    asked = []
+    editor.route(f"**{ACTIVE}", lambda route: asked.append(route))
+    with editor.expect_request(f"**{ACTIVE}"):
+        wait(editor)
+    expect(editor.locator("[data-pagestats=stale]")).to_be_hidden()
+    wait(editor)
+    assert len(asked) == 1
+    wait(editor)  # it is half a minute that it asked
+    expect(editor.locator("[data-pagestats=stale]")).to_be_visible()
+    editor.unroute(f"**{ACTIVE}")
+    with editor.expect_response(f"**{ACTIVE}"):
+        for _ in range(2):
+            wait(editor)
+    expect(editor.locator("[data-pagestats=stale]")).to_be_hidden()
+
+
 HURRY = """
     const later = window.setTimeout, ask = window.fetch, statuses = (window.statuses = []);
     window.setTimeout = (work, pause) => later(work, pause / 10);

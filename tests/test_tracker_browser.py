@@ -112,6 +112,15 @@ def test_a_page_that_something_kept_is_counted_by_the_tracker_under_a_strict_pol
     assert (views(site), sessions(site)) == ({"/first": 1}, 1)
 
 
+def test_what_it_tells_goes_to_the_site_whatever_the_page_says_its_base_is(page: Page, site: Site) -> None:
+    fresh = page.request.get("/first", headers={"user-agent": "robot"})
+    body = fresh.text().replace("</script>", '</script><base href="https://elsewhere.example/">', 1)
+    page.route("**/first", lambda route: route.fulfill(body=body, headers={"content-type": "text/html"}))
+    with page.expect_request(f"**{HERE}") as beat:
+        page.goto("/first")
+    assert beat.value.url == f"{site.url}{HERE}"
+
+
 def test_a_page_without_javascript_is_counted_and_sends_nothing(site: Site, visitor: MakeVisitor) -> None:
     without = visitor().new_page()
     asked: list[str] = []
@@ -163,7 +172,7 @@ def test_the_browser_keeps_an_id_where_the_site_asks_it_to(page: Page, is_blocke
             page.goto("/first")
     ids = [str(body["session_id"]) for _, body in sent.all]
     assert all(re.fullmatch(r"[A-Za-z0-9._~-]{16,64}", session) for session in ids)
-    assert [(place, body["rendered"]) for place, body in sent.all] == 2 * [(HERE, 0)]  # which counts the view
+    assert [(place, body["rendered"]) for place, body in sent.all] == 2 * [(HERE, 1)]  # which counts the view
     assert len(set(ids)) == (2 if is_blocked else 1)
 
 

@@ -134,6 +134,20 @@ def test_a_hidden_tab_is_silent_and_beats_at_once_when_it_is_back(site: Site, ch
     assert asked(site, "SELECT COUNT(*) FROM pagestats_activesession") == [(1,)]
 
 
+def test_a_page_that_a_script_wrote_anew_is_silent_while_it_is_hidden(site: Site, chromium: Chromium) -> None:
+    first = chromium.tab(f"{site.url}/first?every=1")
+    wait_for(site, "/first", 2)
+    first.run("document.open(); document.write('anew'); document.close()")  # which takes its listeners away
+    chromium.tab(f"{site.url}/second?every=1")
+    first.wait_until_hidden(True)
+    wait_for(site, "/second", 3)
+    before = beats(site)["/first"]
+    wait_for(site, "/second", 6)
+    assert beats(site)["/first"] == before
+    first.show()
+    wait_for(site, "/first", before + 1)
+
+
 def test_a_window_that_is_put_away_and_brought_back(site: Site, chromium: Chromium) -> None:
     tab = chromium.tab(f"{site.url}/first")  # whose second heartbeat would be due in ten minutes
     wait_for(site, "/first", 1)
@@ -371,3 +385,22 @@ def test_with_the_identity_client_a_browser_is_one_visitor_on_all_its_pages(site
     until(lambda: views(site) == {"/first": 1, "/second": 1, "/third": 1}, what="the views are stored")
     assert asked(site, "SELECT COUNT(DISTINCT session_id) FROM pagestats_pageview") == [(1,)]
     nothing_is_wrong(tab, other)
+
+
+def test_what_one_window_of_a_browser_holds_is_of_one_site(site: Site, chromium: Chromium) -> None:
+    tab = chromium.tab(f"{site.url}/first?every=1")
+    wait_for(site, "/first", 2)
+    held = tab.run("navigator.locks.query().then(({held}) => held.map(({name}) => name))")
+    assert held == [HERE]  # another site of the host, below a prefix, has another
+
+
+def test_a_path_that_is_no_utf8_is_one_page_whatever_tells_of_it(site: Site, chromium: Chromium) -> None:
+    tab = chromium.tab(f"{site.url}/first")
+    wait_for(site, "/first", 1)
+    tab.open(f"{site.url}/all/caf%E9")
+    wait_for(site, "/all/caf%E9", 1)
+    tab.run("history.pushState({}, '', '/first')")
+    until(lambda: len(told(site, PAGE)) == 1, what="the first view was told")
+    tab.run("history.back()")
+    until(lambda: len(told(site, PAGE)) == 2, what="the second view was told")
+    assert sorted(views(site).values()) == [1, 1]

@@ -83,5 +83,6 @@ urlpatterns = [
     path("hello/", include("pagestats.beacons")),
     path("rules/<slug:ahead>/<slug:slug>", rules),
     path("<slug:slug>", page),
+    path("all/<path:slug>", page),
     *staticfiles_urlpatterns(),
 ]

@@ -27,6 +27,7 @@
   'use strict';
 
   const LONGEST_PAUSE = 120; // seconds between two questions, however often the site did not answer
+  const PATIENCE = 30; // seconds, until an answer is one that never comes
 
   for (const place of document.querySelectorAll('[data-pagestats-live]')) {
     watch(place);
@@ -53,6 +54,11 @@
       clearTimeout(timer);
       if (asking || document.hidden) return;
       asking = new AbortController();
+      let isLate = false;
+      const patience = setTimeout(() => {
+        isLate = true;
+        asking.abort();
+      }, PATIENCE * 1000);
       try {
         const answer = await fetch(place.dataset.pagestatsLive, {
           headers: { Accept: 'application/json', ...(tag && { 'If-None-Match': tag }) },
@@ -67,8 +73,9 @@
         }
         failures = 0;
       } catch {
-        if (!asking.signal.aborted) failures += 1;
+        if (isLate || !asking.signal.aborted) failures += 1; // else nobody looks any more
       }
+      clearTimeout(patience);
       asking = null;
       only('stale', failures > 0);
       later();

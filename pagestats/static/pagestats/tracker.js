@@ -27,11 +27,13 @@
   )
     return;
   history.pagestats = 1;
-  if (session || told) rendered = 0;
+  if (session || told) rendered = 1; // in 1970: whatever it is, it was kept
 
-  let id = session && crypto.getRandomValues(new Uint32Array(5)).join('.');
-  let path = here();
-  let due, release, channel;
+  let id = session && crypto.getRandomValues(new Uint32Array(5)).join('.'),
+    path = here(),
+    due,
+    release,
+    channel;
 
   try {
     id &&= localStorage.pagestats ||= id;
@@ -41,18 +43,21 @@
     return location.pathname + (hash && location.hash);
   }
 
-  function send(url, more) {
+  async function send(url, more) {
     const body = JSON.stringify({ path, session_id: id, ...more });
+    url = location.origin + url; // whatever the base of the page is
     try {
       if (navigator.sendBeacon(url, body)) return;
     } catch {}
-    fetch(url, { method: 'POST', body, keepalive: true }).catch(() => {});
+    try {
+      await fetch(url, { method: 'POST', body, keepalive: true });
+    } catch {}
   }
 
   function beat() {
     // With the first one: that page, of which the site knows no hash.
-    send(beats, rendered !== null && { path: location.pathname, rendered: +rendered, elapsed: performance.now() >>> 0 });
-    rendered = null;
+    send(beats, rendered && { path: location.pathname, rendered: +rendered, elapsed: performance.now() >>> 0 });
+    rendered = 0;
     channel?.postMessage(0);
   }
 
@@ -64,12 +69,13 @@
   // Not before a beat is due: of two pages that want a lock, the browser forgets the one that was left.
   async function take() {
     wait();
-    if (release) return beat();
-    try {
-      await navigator.locks.request('pagestats', { ifAvailable: true }, (lock) => lock && !document.hidden && new Promise(hold));
+    if (document.hidden) release = release?.(); // a lock that came too late, or a page that a script wrote anew
+    else if (release) beat();
+    else try {
+      await navigator.locks.request(beats, { ifAvailable: true }, lock => lock && new Promise(hold));
     } catch {
       try {
-        channel ||= new BroadcastChannel('pagestats');
+        channel ||= new BroadcastChannel(beats);
         channel.onmessage = wait;
       } catch {}
       beat();
@@ -78,14 +84,13 @@
 
   function hold(done) {
     release = done;
-    beat();
+    take();
   }
 
   function stop() {
     clearTimeout(due);
-    release?.();
-    channel?.close();
-    release = channel = null;
+    release = release?.();
+    channel = channel?.close();
   }
 
   function look() {
@@ -112,11 +117,11 @@
   }
   addEventListener('popstate', move);
   addEventListener('hashchange', move);
-  addEventListener('pagehide', stop);
   addEventListener('pageshow', move);
+  addEventListener('pagehide', stop);
   document.addEventListener('visibilitychange', look);
   document.addEventListener('prerenderingchange', () => {
-    rendered = 0;
+    rendered = 1;
     look();
   });
   look();
