@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -135,12 +136,12 @@ def add_views(
     returning: bool = False,
     pending: bool = False,
 ) -> int:
-    """Make up page views of a page on each of some reporting days; return how many there are.
+    """Make up page views of a page on each of some reporting days, by visitors of their own; return how many there are.
 
     Arguments:
         page: a path or an object of a content source.
         views: of each day, dealt out to its visitors in turn.
-        days: so many days, the last of which is that of `until`.
+        days: so many days, the last of which is that of `until`; they are spread from its first hour on.
         visitors: of each day; a view more than a visitor can have on a day is refused.
         until: an aware datetime; None is now.
         returning: the same visitors come on each day; else each day has its own.
@@ -159,12 +160,12 @@ def add_views(
             f"{turns} views of one visitor on one day are too many: a view within {window} of another is a repeat. Ask"
             f" for {views} visitors."
         )
-    hits = []
+    call, hits = secrets.token_hex(4), []
     for ago in reversed(range(days)):
         day = last - ago * DAY
         for number in range(views):
             turn, visitor = divmod(number, visitors)
-            session_id = f"made up {visitor}" if returning else f"made up {visitor} on {day}"
+            session_id = f"made up {call} {visitor}" if returning else f"made up {call} {visitor} on {day}"
             at = start_of(day, zone) + turn * window
             hits.append(Hit(path=path, session_id=session_id, at=at))
     if not pending:
@@ -209,7 +210,7 @@ class _Recorded:
 
     def words(self, count: int) -> str:
         """Return what happened instead, and why."""
-        words = [f"{count} were" if count else "none was"]
+        words = ["none was" if not count else "1 was" if count == 1 else f"{count} were"]
         if self.views:
             words.append("recorded: " + ", ".join(f"{path!r} {times} ×" for path, times in self.views.most_common(10)))
         if self.reasons:

@@ -62,7 +62,7 @@ def test_what_was_recorded_instead_is_said(post, client):
             client.get("/hello")
             client.get("/hello")
 
-    assert said(twice).endswith(" and 1 were; recorded: '/hello' 1 ×; not recorded: repeat.")
+    assert said(twice).endswith(" and 1 was; recorded: '/hello' 1 ×; not recorded: repeat.")
 
 
 def test_why_it_was_not_is_said(post, client):
@@ -99,7 +99,7 @@ def test_nothing_is_recorded_for_a_reason(post, client):
         with assert_not_recorded():
             client.get("/hello")
 
-    assert said(recorded) == "No page view should have been recorded, and 1 were; recorded: '/hello' 1 ×."
+    assert said(recorded) == "No page view should have been recorded, and 1 was; recorded: '/hello' 1 ×."
 
     def another_reason():
         with assert_not_recorded(reason="no_store"):
@@ -211,6 +211,13 @@ def test_views_over_days(post, pending, returning):
     assert [(day.views, day.visitors) for day in told.days] == [(5, 2)] * 3
     assert told.visitors == (2 if returning else 6)
     assert PageView.objects.pending().count() == (15 if pending else 0)
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_views_are_added_each_time(db, pending):
+    assert [add_views("/hello", 5, visitors=2, until=T0, pending=pending) for _ in range(2)] == [5, 5]
+    told = report(T0.date(), T0.date())
+    assert (told.views, told.visitors) == (10, 4)
 
 
 def test_views_of_today(db, settings):

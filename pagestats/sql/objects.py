@@ -141,10 +141,16 @@ class Range:
 
     days: int
     at: datetime | None = None
+    zone: ZoneInfo | None = None
+    """In which they are reckoned, if it was read already."""
+
+    def settled(self, using: str) -> Range:
+        """Return the range as it is now, for several statements: which days it has is read here, and not again."""
+        return Range(self.days, instant(self.at), Calendar.zone_of(Calendar.objects.using(using)))
 
     def bounds(self, using: str) -> tuple[date, date, ZoneInfo]:
         """Return the first day and the last one, and the zone in which they are reckoned."""
-        zone = Calendar.zone_of(Calendar.objects.using(using))
+        zone = self.zone or Calendar.zone_of(Calendar.objects.using(using))
         end = day_of(instant(self.at), zone)
         return end - (self.days - 1) * DAY, end, zone
 

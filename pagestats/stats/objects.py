@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -29,8 +30,8 @@ class NoPage(Refused):
 def with_views(queryset: Rows, *, days: int | None = None, name: str = "views", at: datetime | None = None) -> Rows:
     """Give each row of a queryset the views of its page, exact at the instant of each reading, 0 without any.
 
-    It stays one statement, which finds what was counted of a page by the index of its path. It may be sorted, filtered
-    and added up by the figure.
+    It stays one statement, which finds what was counted of a page by the index of its path; with `days`, the zone of
+    the days is read first. It may be sorted, filtered and added up by the figure.
 
     Arguments:
         queryset: of a model that a content source has.
@@ -42,7 +43,7 @@ def with_views(queryset: Rows, *, days: int | None = None, name: str = "views", 
     it is made before the URL patterns are in use, as one that is a part of a view may be. The figure is None for a path
     of more than 512 characters. `views_of` knows either.
     """
-    return _with(queryset, "views", days=days, name=name, at=at)
+    return _with(queryset, "views", name, _range(days, at))
 
 
 def with_visitors(
@@ -53,7 +54,7 @@ def with_visitors(
     Where ids live one day they are daily visitors. None: it can't be told, since page views that would tell who came
     back were pruned, of all time or within the range.
     """
-    return _with(queryset, "visitors", days=days, name=name, at=at)
+    return _with(queryset, "visitors", name, _range(days, at))
 
 
 def views_of(thing: Model, *, days: int | None = None, at: datetime | None = None) -> int:
@@ -62,7 +63,7 @@ def views_of(thing: Model, *, days: int | None = None, at: datetime | None = Non
     Arguments: as of `with_views`. Raises `NoPage` if no content source has objects of its model.
     """
     _require_source(type(thing), "views")
-    _check(days, at)
+    _range(days, at)  # refuses what is none
     path = content.path_of(thing)
     return 0 if path is None else views_on(path, days=days, at=at)
 
@@ -77,17 +78,9 @@ def _require_source(model: type[Model], figure: str) -> None:
 
 def views_on(path: str, *, days: int | None = None, at: datetime | None = None) -> int:
     """Return the views of the page at a path, which need not be that of an object."""
-    _check(days, at)
-    return (
-        sql.page_figure(
-            shorten(path, PATH_LENGTH),
-            "views",
-            dimension=PAGE,
-            range=None if days is None else sql.Range(days, at),
-            using=router.db_for_read(PageTotal),
-        )
-        or 0
-    )
+    using = router.db_for_read(PageTotal)
+    path = shorten(path, PATH_LENGTH)
+    return sql.page_figure(path, "views", dimension=PAGE, range=_range(days, at), using=using) or 0
 
 
 class Popular(NamedTuple):
@@ -102,39 +95,45 @@ class Popular(NamedTuple):
 def popular(*, days: int | None = 7, limit: int = 10, at: datetime | None = None) -> list[Popular]:
     """Return the most viewed published objects of all content sources, most first; none without a view.
 
-    One query a content source, since each has a table of its own, and one for the zone of the days. Of two objects on
-    one page the first created is it. Arguments: as of `with_views`; raises `NoPage` as it does.
+    One query a content source, since each has a table of its own, and one for the zone of the days; more only where
+    many objects share their pages. Of two objects on one page the first created is it. Arguments: as of `with_views`;
+    raises `NoPage` as it does.
     """
     if limit < 0:
         raise Refused(f"limit is {limit}, below zero. Use 0 for none.")
+    range = _range(days, at)
+    if range:
+        range = range.settled(router.db_for_read(PageView))
     found: dict[str, Popular] = {}
     for source in content.sources():
-        rows = with_views(source.things(), days=days, name=VIEWS, at=at)
-        named = rows.annotate(**{TITLE: F(source.title)}).order_by(F(VIEWS).desc(nulls_last=True), "pk")
         here: dict[str, Popular] = {}
-        for thing in named[: 2 * limit]:  # with those that others are in front of
-            if not getattr(thing, VIEWS):
+        for thing in _most_viewed(source, range, limit):
+            path = getattr(thing, PATH)
+            if len(here) == limit or not getattr(thing, VIEWS):
                 break
-            path = content.path_of(thing)
-            if path is not None and path not in here and path not in found and path not in content.FIXED:
-                row = Popular(thing, str(getattr(thing, TITLE)), address(path), getattr(thing, VIEWS))
-                here[path] = row
+            if path not in here and path not in found and path not in content.FIXED:
+                here[path] = Popular(thing, str(getattr(thing, TITLE)), address(path), getattr(thing, VIEWS))
         found |= here
     return sorted(found.values(), key=lambda row: -row.views)[:limit]
 
 
-VIEWS, TITLE = "pagestats_views", "pagestats_title"
+VIEWS, TITLE, PATH = "pagestats_views", "pagestats_title", "pagestats_path"
 
 
-def _with(
-    queryset: Rows,
-    figure: Literal["views", "visitors"],
-    *,
-    days: int | None,
-    name: str,
-    at: datetime | None,
-) -> Rows:
-    _check(days, at)
+def _most_viewed(source: content.Source, range: sql.Range | None, limit: int) -> Iterator[Any]:
+    """Yield the things of a source, the most viewed first, as many at once as are likely to be asked for."""
+    rows = _with(source.things(), "views", VIEWS, range)
+    rows = rows.annotate(**{TITLE: F(source.title), PATH: content.path_expression(source.model)})
+    rows = rows.order_by(F(VIEWS).desc(nulls_last=True), "pk")
+    start, size = 0, 2 * limit  # with those that others are in front of
+    while some := list(rows[start : start + size]):
+        yield from some
+        if len(some) < size:
+            break
+        start, size = start + size, 2 * size
+
+
+def _with(queryset: Rows, figure: Literal["views", "visitors"], name: str, range: sql.Range | None) -> Rows:
     model = queryset.model
     _require_source(model, figure)
     using, ours = queryset.db, router.db_for_read(PageView)
@@ -147,7 +146,7 @@ def _with(
         path = content.path_expression(model)
     except Undecided as error:
         raise _no_column(model, figure, error) from None
-    column = _Column(path, figure, dimension=PAGE, range=None if days is None else sql.Range(days, at))
+    column = _Column(path, figure, dimension=PAGE, range=range)
     return queryset.annotate(**{name: column})
 
 
@@ -166,8 +165,10 @@ def _no_column(model: Any, figure: str, error: Undecided) -> NoPage:
     )
 
 
-def _check(days: int | None, at: datetime | None) -> None:
+def _range(days: int | None, at: datetime | None) -> sql.Range | None:
+    """Return the range of days, None for all time; raise `Refused` for what is no number of days."""
     if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
         raise Refused(f"days is {days!r}. Use a number from 1 to {MOST_DAYS:,}, or None for all time.")
     if at is not None:
         instant(at)
+    return None if days is None else sql.Range(days, at)
