@@ -34,6 +34,7 @@ from django.db.models.functions import Cast
 from django.db.models.sql.compiler import SQLCompiler
 from django.urls import ResolverMatch
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
 
 from pagestats import patterns, sql
 from pagestats.conf import Settings, conf
@@ -57,9 +58,9 @@ class Titled(NamedTuple):
 
 
 FIXED = {
-    "": Titled("Home", "home"),
-    "/": Titled("Home", "home"),
-    "/stats": Titled("Stats", "stats"),
+    "": Titled(gettext_noop("Home"), "home"),
+    "/": Titled(gettext_noop("Home"), "home"),
+    "/stats": Titled(gettext_noop("Stats"), "stats"),
 }
 
 Match = Callable[[str], ResolverMatch | None]
@@ -338,7 +339,7 @@ def titles(paths: Iterable[str]) -> dict[str, Titled]:
     the URL pattern of that name leads to; else the path is its own title, of type "other".
     """
     paths = set(paths)
-    found = {path: FIXED[path] for path in paths & FIXED.keys()}
+    found = {path: Titled(gettext(FIXED[path].title), FIXED[path].page_type) for path in paths & FIXED.keys()}
     match = cache(patterns.match)
     # In the site's own time zone: the year of a URL is not to change with the zone that a reader has activated.
     with timezone.override(None):

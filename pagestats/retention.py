@@ -14,7 +14,7 @@ from django.db.models import F
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
-from pagestats.hits import EARLIEST, Hit, day_of, instant, start_of
+from pagestats.hits import EARLIEST, YEARS, Hit, day_of, instant, start_of
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
 
@@ -227,7 +227,7 @@ def prune(before: date, *, at: datetime | None = None, batch_size: int | None = 
         batch_size: page views a chunk, 1 to 10,000; None is 500.
 
     Raises `PendingViews` when page views before that day are pending, `RebuildUnderWay`, and `ValueError` for a day
-    that is to come; then nothing was sealed.
+    that is to come or of no year that is reported; then nothing was sealed.
     """
     size = rollups.chunk_size(batch_size)
     using = router.db_for_write(PageView)
@@ -254,6 +254,8 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
     """Return the day before which page views may be pruned; raise when they may not."""
     if calendar is not None and calendar.next_zone:
         raise RebuildUnderWay
+    if before.year not in YEARS:
+        raise ValueError(f"before is {before}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
     today = day_of(at, zone)
     if before > today:
         raise ValueError(f"before is {before}, and today is {today}. Page views of days to come can't be pruned.")

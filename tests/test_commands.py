@@ -152,8 +152,10 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
     )
     with pytest.raises(CommandError, match="PAGESTATS_KEEP_PAGE_VIEWS is None"):
         run("pagestats_prune")
+    with pytest.raises(CommandError, match="before is 0001-01-01, outside the years 1970 to 2199"):
+        run("pagestats_prune", "--before", "0001-01-01", "--dry-run")
     with pytest.raises(CommandError, match="days to come"):
-        run("pagestats_prune", "--before", "9000-01-01")
+        run("pagestats_prune", "--before", "2199-12-31")
     with pytest.raises(CommandError, match=r"'soon' is not a day"):
         call_command("pagestats_prune", "--before", "soon")
     assert everything() == before

@@ -1,5 +1,6 @@
 """Verify finds every figure that differs from the page views, and no other; repair sets right what it finds."""
 
+import itertools
 import json
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -553,13 +554,14 @@ def test_beside_writers_nothing_is_found_that_is_right_and_what_is_wrong_is_set_
         while PageView.objects.count() == recorded:
             pass  # the writers have to be started first
         moved = 0
-        for number in range(6):
+        for number in itertools.count():
             for name in ("VIEWS_IN_A_SLICE", "VIEWS_OF_DAYS_IN_A_SLICE"):
                 monkeypatch.setattr(verifying, name, (20, 20_000)[number % 2])
             views = PageView.objects.count()
             assert list(verify()) == []
             moved += PageView.objects.count() > views
-        assert moved >= 3, "the writers stood still"
+            if number >= 5 and moved >= 3:
+                break  # never, if the writers stand still
         for _ in range(2):
             damaged = 0
             for model, figure in ((Rollup, "views"), (Return, "visitors"), (PageTotal, "visitors")):
