@@ -126,10 +126,16 @@ class ViewsAdminMixin(Base):
         try:
             told = stats.report(end - timedelta(days=DAYS - 1), end, dimension="page", value=path)
         except stats.CannotTell as error:
-            context["reason"] = error
+            context |= {"reason": error, "views_of_days": stats.views_on(path, days=DAYS)}
         else:
             most = max(day.views for day in told.days)
-            context |= {"told": told, "label": identity.visitors_label(), "most": most, "bars": _bars(told, most)}
+            context |= {
+                "told": told,
+                "views_of_days": told.views,
+                "label": identity.visitors_label(),
+                "most": most,
+                "bars": _bars(told, most),
+            }
         return render_to_string("pagestats/panel.html", context)
 
     def _address_of_figures(self, path: str) -> str:

@@ -229,4 +229,5 @@ def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):
     list(prune(today - timedelta(days=2)))
     page = panel(admin_client, "first")
     assert "Views, all time 10" in page
+    assert "Views, 30 days 10" in page
     assert "pruned" in page
