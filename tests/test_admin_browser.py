@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +34,7 @@ import django
 django.setup()
 from datetime import timedelta
 from django.utils import timezone
+from example_project.blog.models import Post
 from pagestats.hits import Hit
 from pagestats.models import PageView, Rollup, Tally
 from pagestats.recording import record_heartbeat, record_page_views
@@ -52,10 +54,14 @@ clean_up()
 Rollup.objects.update(views=1234)
 list(verification(begin_verification()))
 """
+EARLIER = """
+record_page_views(Hit(path="/first", session_id="s", at=now - timedelta(days=days)) for days in range(1, 90))
+Post.objects.filter(slug="first").update(title="مرحبا بالعالم")
+"""
 
 
-def fill(database: Path) -> None:
-    command = [sys.executable, "-c", FILL]
+def fill(database: Path, more: str = "") -> None:
+    command = [sys.executable, "-c", FILL + more]
     subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
 
 
@@ -63,6 +69,13 @@ def fill(database: Path) -> None:
 def filled(site: Site) -> Site:
     """The site after a few of everything was recorded."""
     fill(site.log.with_name("example.sqlite3"))
+    return site
+
+
+@pytest.fixture
+def filled_for_long(site: Site) -> Site:
+    """The site after a few of everything was recorded, and views of a page with an Arabic title on each of 90 days."""
+    fill(site.log.with_name("example.sqlite3"), EARLIER)
     return site
 
 
@@ -161,6 +174,109 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
     assert ("Recorded", "123,456", "246,912") in table(page, "Health")
 
 
+def ends(page: Page, selector: str) -> list[tuple[float, float]]:
+    """Return where the text of each visible element begins and ends, from the left."""
+    found: list[list[float]] = page.locator(f"{selector} >> visible=true").evaluate_all(
+        "all => all.map(element => { const range = document.createRange(); range.selectNodeContents(element);"
+        " const { left, right } = range.getBoundingClientRect(); return [left, right]; })"
+    )
+    return [(left, right) for left, right in found]
+
+
+@pytest.mark.parametrize("javascript", [False, True])
+def test_each_mark_stands_below_its_point_and_touches_no_other(
+    visitor: MakeVisitor,
+    filled_for_long: Site,
+    javascript: bool,
+) -> None:
+    page = log_in(visitor(javascript=javascript))
+    today = date.fromisoformat(page.evaluate("new Date().toISOString().slice(0, 10)"))
+    for count in (3, 6, 7, 8, 15, 30, 90):
+        days = [today - timedelta(days=ago) for ago in range(count, 0, -1)]
+        names = [f"{day.day} {day:%B}" for day in days]
+        read(page, f"{STATS}?start={days[0]}&end={days[-1]}")
+        for direction in ("ltr", "rtl"):
+            page.locator("html").evaluate("(html, direction) => html.dir = direction", direction)
+            for width in (*WIDTHS, 500):
+                page.set_viewport_size({"width": width, "height": 900})
+                look_at_the_marks(page, names)
+
+
+def look_at_the_marks(page: Page, names: list[str]) -> None:
+    """Look whether each mark stands below the point of the day that it names."""
+    box = page.locator(".pagestats-canvas").bounding_box()
+    assert box is not None
+    selector = ".pagestats-marks text"
+    texts, marks = page.locator(f"{selector} >> visible=true").all_text_contents(), ends(page, selector)
+    assert (texts[0], texts[-1]) == (names[0], names[-1])
+    assert (marks[0][0], marks[-1][1]) == pytest.approx((box["x"], box["x"] + box["width"]), abs=1.5)
+    middles = [(left + right) / 2 for left, right in marks[1:-1]]
+    points = [box["x"] + box["width"] * names.index(text) / (len(names) - 1) for text in texts[1:-1]]
+    assert middles == pytest.approx(points, abs=1.5), texts
+    assert all(right + 4 < left for (_, right), (left, _) in pairwise(marks)), texts
+
+
+def look_at_the_figures(page: Page, address: str) -> None:
+    """Look whether the table below the chart keeps its labels whole, and is scrolled sideways by keyboard."""
+    page.set_viewport_size({"width": 360, "height": 800})
+    read(page, address)
+    page.get_by_text("The same figures as a table").click()
+    broken = page.locator(".pagestats-scroll :is(th, td)").evaluate_all(
+        "all => all.filter(cell => { const range = document.createRange(); range.selectNodeContents(cell);"
+        " return range.getClientRects().length > 1; }).map(cell => cell.textContent)"
+    )
+    assert broken == []
+    scroller = page.locator(".pagestats-scroll")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    scroller.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.pagestats-scroll').scrollLeft > 0")
+    scroller.evaluate("scroller => scroller.scrollLeft = scroller.scrollWidth")
+    last = page.locator(".pagestats-scroll tbody tr").first.locator("td").last.bounding_box()
+    assert last is not None
+    assert last["x"] + last["width"] <= 360
+    found = Axe().run(page, context=".pagestats")
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_table_of_the_figures_keeps_its_labels_whole(visitor: MakeVisitor, filled_for_long: Site) -> None:
+    page = log_in(visitor(javascript=True))
+    today = date.fromisoformat(page.evaluate("new Date().toISOString().slice(0, 10)"))
+    look_at_the_figures(page, STATS)
+    look_at_the_figures(page, f"{STATS}?start={today - timedelta(days=2)}&end={today - timedelta(days=1)}")
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_titles_and_paths_begin_at_one_edge_in_either_direction(
+    visitor: MakeVisitor,
+    filled_for_long: Site,
+    width: int,
+) -> None:
+    page = log_in(visitor(javascript=True))
+    page.set_viewport_size({"width": width, "height": 800})
+    read(page, STATS)
+    for direction, edge in (("ltr", 0), ("rtl", 1)):
+        page.locator("html").evaluate("(html, direction) => html.dir = direction", direction)
+        for table_of in (".pagestats-pages", ".pagestats-now"):
+            box = page.locator(f"{table_of} table").bounding_box()
+            assert box is not None
+            edges = [each[edge] for each in ends(page, f"{table_of} tbody tr:has(th > .pagestats-path) th bdi")]
+            assert len(edges) >= 2
+            assert edges == pytest.approx([box["x"] + edge * box["width"]] * len(edges), abs=1), direction
+
+
+def test_what_the_pointer_is_told_is_laid_out_as_the_page_is(visitor: MakeVisitor, filled_for_long: Site) -> None:
+    page = log_in(visitor(javascript=True))
+    read(page, STATS)
+    for direction in ("ltr", "rtl"):
+        page.locator("html").evaluate("(html, direction) => html.dir = direction", direction)
+        page.locator(".pagestats-canvas .u-over").hover()
+        tip = page.locator(".pagestats-tip")
+        tip.wait_for()
+        assert tip.evaluate("tip => getComputedStyle(tip).direction") == direction
+        page.mouse.move(0, 0)
+
+
 def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisitor, filled: Site) -> None:
     page = log_in(visitor(javascript=True))
     today = page.evaluate("new Date().toISOString().slice(0, 10)")
@@ -168,7 +284,7 @@ def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisi
     look_at(page, f"{STATS}?start={yesterday}&end={today}")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        marks = page.locator(".pagestats-marks li:visible").evaluate_all(
+        marks = page.locator(".pagestats-marks text:visible").evaluate_all(
             "all => all.map(mark => mark.getBoundingClientRect()).map(({ left, right }) => [left, right])"
         )
         assert len(marks) >= 2
@@ -253,7 +369,7 @@ def test_it_is_as_good_in_django_unfold(
 ) -> None:
     database = tmp_path / "example.sqlite3"
     shutil.copy(written_database, database)
-    fill(database)
+    fill(database, EARLIER)
     with served(database, tmp_path / "server.log", settings="tests.unfold_settings") as site:
         window = browser.new_context(base_url=site.url, user_agent=CHROME, color_scheme=color_scheme)
         page = log_in(window)
@@ -264,8 +380,9 @@ def test_it_is_as_good_in_django_unfold(
             "e => getComputedStyle(e).color.match(/[0-9]+/)[0]"
         )
         assert (int(lightness) > 127) == (color_scheme == "dark")
-        page.locator(".pagestats-pages").get_by_role("link", name="The first post").click()
-        assert page.locator(".pagestats-title").inner_text() == "The first post"
+        page.locator(".pagestats-pages").get_by_role("link", name="مرحبا بالعالم").click()
+        assert page.locator(".pagestats-title").inner_text() == "مرحبا بالعالم"
+        look_at_the_figures(page, STATS)
         window.close()
 
 

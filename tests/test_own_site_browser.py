@@ -102,6 +102,49 @@ def test_the_page_that_stands_alone_is_accessible_empty_and_full(
     assert table(page, "Viewing now")[0] == ("The first post /first", "2")
 
 
+def ends(page: Page, selector: str) -> tuple[float, float]:
+    """Return where the text of the first such element begins and ends, from the left."""
+    left, right = page.locator(selector).first.evaluate(
+        "element => { const range = document.createRange(); range.selectNodeContents(element);"
+        " const { left, right } = range.getBoundingClientRect(); return [left, right]; }"
+    )
+    return left, right
+
+
+@alone
+@pytest.mark.parametrize("title", ["Post", "مرحبا"])
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+def test_the_page_that_stands_alone_begins_at_the_edge_that_reading_begins_at(
+    filled: Site,
+    visitor: MakeVisitor,
+    direction: str,
+    title: str,
+) -> None:
+    retitle = f"import django; django.setup(); from example_project.blog.models import Post; \
+Post.objects.filter(slug='first').update(title={title!r})"
+    database = filled.log.with_name("example.sqlite3")
+    subprocess.run([sys.executable, "-c", retitle], cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    page = visitor().new_page()
+    edge = 0 if direction == "ltr" else 1
+    for width in (360, 1600):
+        page.set_viewport_size({"width": width, "height": 800})
+        read(page, "/standalone/")
+        page.locator("html").evaluate("(html, direction) => html.dir = direction", direction)
+        for name in ("now", "pages"):
+            box = page.locator(f"table.pagestats-{name}").bounding_box()
+            assert box is not None
+            begin = box["x"] + edge * box["width"]
+            row = f"table.pagestats-{name} tr:has-text('{title}')"
+            named, path = ends(page, f"{row} .pagestats-title"), ends(page, f"{row} .pagestats-path")
+            assert named[edge] == pytest.approx(begin, abs=1)
+            assert ends(page, f"table.pagestats-{name} thead th")[edge] == pytest.approx(begin, abs=1) or width == 360
+            if name == "pages" and width == 360:
+                assert path[edge] == pytest.approx(begin, abs=1)
+            else:
+                gap = path[0] - named[1] if direction == "ltr" else named[0] - path[1]
+                assert gap >= 8
+
+
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_column_and_the_panel_of_the_admin_are_accessible(
     filled: Site,

@@ -37,15 +37,29 @@ class Card(NamedTuple):
 def cards(reading: Reading, now: Active, *, views: int) -> Iterator[Card]:
     """Yield the figures of the site or of one page; `views` are those of all time."""
     lives_a_day = identity.lifetime() == "day"
-    minutes = span(conf.SESSION_TIMEOUT)
-    yield Card(_("Active now"), number(now.visitors), _("in the last %(span)s") % {"span": minutes}, live="visitors")
-    yield _card(_("Page views"), reading, "views", _("%(views)s since tracking began") % {"views": number(views)})
+    yield _active_now(now)
+    yield _card(_("Page views"), reading, "views", _of_all_time(views))
     yield _card(
         identity.visitors_label(), reading, "visitors", _("counted once a day") if lives_a_day else _("in these days")
     )
     if not lives_a_day:
         yield _card(_("New visitors"), reading, "new_visitors", _("never seen before"))
         yield _card(_("Returning visitors"), reading, "returning_visitors", _("seen before these days"))
+
+
+def cards_without_visitors(of_period: int, now: Active, *, views: int) -> Iterator[Card]:
+    """Yield the figures of a page whose visitors can't be told: its views of a period, and those of all time."""
+    yield _active_now(now)
+    yield Card(_("Page views"), number(of_period), _of_all_time(views))
+
+
+def _active_now(now: Active) -> Card:
+    minutes = span(conf.SESSION_TIMEOUT)
+    return Card(_("Active now"), number(now.visitors), _("in the last %(span)s") % {"span": minutes}, live="visitors")
+
+
+def _of_all_time(views: int) -> str:
+    return _("%(views)s since tracking began") % {"views": number(views)}
 
 
 def _card(label: str, reading: Reading, name: str, note: str) -> Card:

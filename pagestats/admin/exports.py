@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from datetime import datetime
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
-from pagestats.stats import Active, Health, Report
+from pagestats.admin.series import Row, Series
+from pagestats.stats import Active, Health, Report, shown_titles
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""With which a cell begins that a spreadsheet may reckon with, the full-width ones in some languages.
+UNSEEN = r'[\s"\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]'
+FORMULA = re.compile(rf"(^|[;\t\r\n])(?={UNSEEN}*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
+"""Where a cell begins that a spreadsheet may reckon with, the full-width signs in some languages.
+
+Behind a semicolon, too: in many languages a spreadsheet takes that, not the comma, for what parts the cells.
 
 https://owasp.org/www-community/attacks/CSV_Injection
 """
@@ -34,8 +38,8 @@ class Echo:
 
 
 def safe(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: a text that looks like one begins with an apostrophe."""
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULAS) else cell
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe stands before what looks like one."""
+    return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def response(rows: Rows, request: HttpRequest, *, name: str) -> StreamingHttpResponse:
@@ -62,14 +66,20 @@ async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
         yield some
 
 
-def figures(told: Report, *, at: datetime) -> Iterator[Sequence[Any]]:
-    """Yield views and visitors by hour where the report has hours, else by day."""
-    if told.hours:
-        yield "hour", "views", "visitors"
-        yield from ((hour.start.isoformat(), hour.views, hour.visitors) for hour in told.hours if hour.start <= at)
-    else:
-        yield "day", "views", "visitors"
-        yield from ((day.day.isoformat(), day.views, day.visitors) for day in told.days)
+def figures(series: Series) -> Iterator[Sequence[Any]]:
+    """Yield views and visitors by hour or by day, and those of the period before beside them, if there is any."""
+    unit = "hour" if series.by_hour else "day"
+    now, before = [unit, "views", "visitors"], [f"{unit} before", "views before", "visitors before"]
+    yield now + before if series.before else now
+    for row, earlier in zip_longest(series.told, series.before):
+        yield [*_cells(row), *(_cells(earlier) if series.before else ())]
+
+
+def _cells(row: Row | None) -> Sequence[Any]:
+    if row is None:
+        return "", "", ""
+    start, views, visitors = row
+    return start.isoformat(), views, visitors
 
 
 def pages(told: Report) -> Iterator[Sequence[Any]]:
@@ -80,9 +90,11 @@ def pages(told: Report) -> Iterator[Sequence[Any]]:
 
 
 def active(now: Active) -> Iterator[Sequence[Any]]:
-    """Yield how many are on which page now."""
-    yield "path", "visitors"
-    yield from now.by_path
+    """Yield how many are on which page now, with its title."""
+    yield "path", "title", "visitors"
+    titles = shown_titles((path for path, _ in now.by_path), public=False)
+    for path, count in now.by_path:
+        yield path, titles[path].title, count
 
 
 def requests(state: Health) -> Iterator[Sequence[Any]]:

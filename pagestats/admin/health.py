@@ -28,7 +28,9 @@ REASONS = {
     "fragment": gettext_lazy("Part of a page, asked for by a script or a frame"),
     "invalid_body": gettext_lazy("Sent to the API in another shape"),
     "invalid_path": gettext_lazy("Path that no database can keep"),
+    "length_required": gettext_lazy("Sent to the API without its length"),
     "method": gettext_lazy("Not a GET request"),
+    "method_not_allowed": gettext_lazy("Asked of the API, which takes it by POST"),
     "new_paths": gettext_lazy("Too many new paths"),
     "new_session_id": gettext_lazy("No cookie yet: counted when it comes back"),
     "no_address": gettext_lazy("No address of the client"),
@@ -37,11 +39,14 @@ REASONS = {
     "no_store": gettext_lazy("Answered with no-store"),
     "opt_out": gettext_lazy("Asked not to be counted"),
     "prefetch": gettext_lazy("Prefetched, perhaps never seen"),
+    "shared_response": gettext_lazy("No cookie yet, on a page for shared caches"),
     "staff": gettext_lazy("Staff"),
     "status": gettext_lazy("Redirect or error"),
+    "suspicious": gettext_lazy("Sent to the API as no browser does"),
     "throttled": gettext_lazy("Sent to the API too often"),
     "too_large": gettext_lazy("Sent to the API, and too large"),
     "unknown_path": gettext_lazy("Path that the site does not have"),
+    "unsupported_media_type": gettext_lazy("Sent to the API in another format"),
 }
 
 

@@ -52,12 +52,19 @@ class Period:
     """The reporting day of the first page view; None before there is any."""
     fault: str = ""
     """Why it is not the one that was asked for."""
+    typed: tuple[str, str] | None = None
+    """The first and the last day as they were typed, where these are no range."""
 
     @property
     def query(self) -> dict[str, str]:
         """What stands for it in an address."""
         custom = {"start": f"{self.start}", "end": f"{self.end}"} if self.name == CUSTOM else {}
         return {"period": self.name, **custom}
+
+    @property
+    def fields(self) -> tuple[str, str]:
+        """What stands in the form: the range, or what has to be mended."""
+        return self.typed or (f"{self.start}", f"{self.end}")
 
     @property
     def days(self) -> str:
@@ -85,14 +92,15 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
         first_day: the reporting day of the first page view, with which "all" begins; None before there is any.
     """
     name = query.get("period") or (CUSTOM if query.get("start") or query.get("end") else DEFAULT)
-    fault = ""
+    fault, typed = "", None
     if name in RANGES:
         start, end = RANGES[name][1](today)
     elif name == ALL:
         start, end = min(max(first_day or today, today - (MOST_DAYS - 1) * DAY), today), today
     elif name == CUSTOM:
+        typed = query.get("start", ""), query.get("end", "")
         try:
-            start, end = (_day(query.get(key, "")) for key in ("start", "end"))
+            start, end = map(_day, typed)
         except ValueError:
             fault = _("Give the first and the last day, such as 2026-01-31.")
         else:
@@ -102,7 +110,15 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
     if fault:
         name = DEFAULT
         start, end = RANGES[name][1](today)
-    return Period(name=name, start=start, end=end, today=today, first_day=first_day, fault=fault)
+    return Period(
+        name=name,
+        start=start,
+        end=end,
+        today=today,
+        first_day=first_day,
+        fault=fault,
+        typed=typed if fault else None,
+    )
 
 
 def _fault(start: date, end: date, today: date) -> str:

@@ -13,10 +13,10 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from pagestats import formats
+from pagestats.admin.axis import Mark, marks
 from pagestats.stats import DayFigures, HourFigures
 
 WIDTH, HEIGHT = 1000, 200
-MARKS = 5
 DAYS_WITHOUT_YEAR = 366
 
 Row = DayFigures | HourFigures
@@ -40,7 +40,7 @@ class Series:
         """The rows of a table: when, views, visitors; and the same of before, if there is any."""
         number = formats.numbers()
         labels = _labels(self.figures)
-        now = [(number[row.views], number[row.visitors]) for row in self._told]
+        now = [(number[row.views], number[row.visitors]) for row in self.told]
         if not self.before:
             return [(label, *row) for label, row in zip(labels, now, strict=False)]
         before = [
@@ -68,14 +68,9 @@ class Series:
         return [formats.number(value) for value in (self._top, self._top // 2, 0)]
 
     @property
-    def marks(self) -> list[str]:
-        """What stands at the horizontal axis, at equal distances."""
-        last = len(self.figures) - 1
-        rows = [self.figures[place] for place in sorted({round(part * last / (MARKS - 1)) for part in range(MARKS)})]
-        if self.by_hour:
-            return formats.marks([row.start for row in rows if isinstance(row, HourFigures)])
-        form = "MONTH_DAY_FORMAT" if last < DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
-        return [date_format(row.day, form) for row in rows if isinstance(row, DayFigures)]
+    def marks(self) -> list[Mark]:
+        """What stands at the horizontal axis."""
+        return marks(len(self.figures) - 1, self._end, self._texts)
 
     @property
     def lines(self) -> dict[str, str]:
@@ -85,8 +80,8 @@ class Series:
     @property
     def area(self) -> str:
         """The points of the area below the views."""
-        right = (len(self._told) - 1) * self._step
-        return f"0,{HEIGHT} {self._points(self._values['views'])} {right:.1f},{HEIGHT}" if self._told else ""
+        right = (len(self.told) - 1) * self._step
+        return f"0,{HEIGHT} {self._points(self._values['views'])} {right:.1f},{HEIGHT}" if self.told else ""
 
     @property
     def script(self) -> dict[str, Any]:
@@ -100,12 +95,13 @@ class Series:
         }
 
     @property
-    def _told(self) -> list[Row]:
+    def told(self) -> list[Row]:
+        """The figures of what has begun."""
         return [row for row in self.figures if isinstance(row, DayFigures) or row.start <= self.at]
 
     @property
     def _values(self) -> dict[str, list[int]]:
-        told, before = self._told, self.before
+        told, before = self.told, self.before
         return {
             "views": [row.views for row in told],
             "visitors": [row.visitors for row in told],
@@ -116,13 +112,25 @@ class Series:
     @property
     def _top(self) -> int:
         """The end of the vertical axis: a round number, and an even one, that is not below any view."""
-        most = max((row.views for row in [*self._told, *self.before]), default=0)
+        most = max((row.views for row in [*self.told, *self.before]), default=0)
         step = int("1".ljust(len(str(most)), "0"))
         return next(part * step for part in (2, 4, 6, 8, 10) if part * step >= most)
 
     @property
     def _step(self) -> float:
-        return WIDTH / max(len(self.figures) - 1, len(self.before) - 1, 1)
+        return WIDTH / self._end
+
+    @property
+    def _end(self) -> int:
+        """The number of the point with which the axis ends."""
+        return max(len(self.figures) - 1, len(self.before) - 1, 1)
+
+    def _texts(self, rows: Sequence[int]) -> list[str]:
+        figures = [self.figures[row] for row in rows]
+        if self.by_hour:
+            return formats.marks([row.start for row in figures if isinstance(row, HourFigures)])
+        form = "MONTH_DAY_FORMAT" if len(self.figures) <= DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
+        return [date_format(row.day, form) for row in figures if isinstance(row, DayFigures)]
 
     def _points(self, values: Sequence[int]) -> str:
         step, top = self._step, self._top

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 
 from pagestats import access, identity
 from pagestats.admin import exports
-from pagestats.admin.cards import cards
+from pagestats.admin.cards import cards, cards_without_visitors
 from pagestats.admin.facts import FactAdmin
 from pagestats.admin.health import fared
 from pagestats.admin.pages import Asked, table
@@ -27,7 +27,7 @@ from pagestats.admin.periods import Period, picked
 from pagestats.admin.reading import read
 from pagestats.conf import conf
 from pagestats.formats import number, span, thousands
-from pagestats.hits import instant
+from pagestats.hits import instant, start_of
 from pagestats.live import active_response
 from pagestats.models import Calendar, Stats
 from pagestats.stats import (
@@ -110,7 +110,7 @@ class StatsAdmin(FactAdmin):
             raise Http404("The address lacks the path of a page: add ?path=.")
         now = self._asked(active, at=at, path=of_page)
         page = PageStat(of_page, *shown_titles([of_page], public=False)[of_page], views_on(of_page))
-        context = {
+        context: dict[str, Any] = {
             "at": at,
             "zone": Calendar.zone_of(Calendar.objects.all()),
             "period": period,
@@ -124,7 +124,12 @@ class StatsAdmin(FactAdmin):
         try:
             reading = read(period, path=of_page)
         except CannotTell as reason:
-            context["reason"] = reason
+            days, at_end = (period.end - period.start).days + 1, start_of(period.end, context["zone"])
+            of_period = views_on(of_page, days=days, at=at_end)
+            context |= {
+                "reason": reason,
+                "cards": list(cards_without_visitors(of_period, now, views=page.views)),
+            }
         else:
             context |= {"cards": list(cards(reading, now, views=page.views)), "series": reading.series(at)}
         return self._response(request, "page", {"subtitle": page.title, **context})
@@ -143,13 +148,15 @@ class StatsAdmin(FactAdmin):
         at, _stats, period = self._begin(request)
         if name not in TABLES:
             raise Http404(f"There is no table {name!r:.100}. There are {', '.join(TABLES)}.")
+        if period.fault:
+            raise Http404(period.fault)
         span = f"{period.start}-{period.end}"
         if name == "active":
             rows = exports.active(active(at=at))
         elif name == "pages":
             rows = exports.pages(read(period, asked=Asked.of(request.GET), limit=None).told)
         elif name == "figures":
-            rows = exports.figures(self._asked(read, period, path=request.GET.get("path")).told, at=at)
+            rows = exports.figures(self._asked(read, period, path=request.GET.get("path")).series(at))
         else:
             rows = exports.requests(health(at=at))
         return exports.response(rows, request, name=f"{name}-{span if name in ('figures', 'pages') else period.today}")
