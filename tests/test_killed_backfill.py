@@ -203,7 +203,7 @@ def killed_again_and_again(
         )
     assert_exact(rows, stored)
     assert_live_views_are_no_repeats()
-    assert_the_command_said(last.output, r"Backfilled [\d,]+ page views with [\d,]+ new visitors")
+    assert_the_command_said(last.output, r"Backfilled [\d,]+ page views? with [\d,]+ new visitors?")
     assert Run.objects.filter(kind=Run.Kind.BACKFILL).count() == kills + 1
     assert sum(Run.objects.values_list("processed", flat=True)) == rows
     assert stored > 0
