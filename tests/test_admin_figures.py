@@ -510,6 +510,23 @@ def test_under_asgi_csv_is_streamed_too(async_client, admin_user):
     assert len("".join(sent).splitlines()) == 1201
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["figures", "pages", "active", "requests"])
+def test_under_asgi_no_row_of_a_csv_waits_for_the_database(async_client, admin_user, settings, name):
+    settings.PAGESTATS_CONTENT = CONTENT
+    raw_views([("/a", "s", T0)])
+    record_heartbeat(a_hit(path="/a", at=instant(None)))
+    Tally.objects.create(day=stats.reporting_day(), outcome="repeat", reason="", count=1)
+
+    @async_to_sync
+    async def lines():
+        await async_client.aforce_login(admin_user)
+        response = await async_client.get(f"{STATS}csv/{name}/", {"start": "2026-03-14", "end": "2026-03-15"})
+        return b"".join([part async for part in response.streaming_content]).splitlines()
+
+    assert len(lines()) > 1
+
+
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@x", "  =1", "＝1"])
 def test_no_cell_is_a_formula(cell):
     assert exports.safe(cell) == f"'{cell}"

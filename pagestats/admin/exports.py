@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -12,7 +12,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
 from pagestats.admin.series import Row, Series
-from pagestats.stats import Active, Health, Report, shown_titles
+from pagestats.content import Titled
+from pagestats.stats import Active, Health, Report
 
 UNSEEN = r'[\s"\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]'
 FORMULA = re.compile(rf"(^|[;\t\r\n])(?={UNSEEN}*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
@@ -89,10 +90,9 @@ def pages(told: Report) -> Iterator[Sequence[Any]]:
         yield row.value, *told.titles[row.value], row.views, row.visitors
 
 
-def active(now: Active) -> Iterator[Sequence[Any]]:
+def active(now: Active, titles: Mapping[str, Titled]) -> Iterator[Sequence[Any]]:
     """Yield how many are on which page now, with its title."""
     yield "path", "title", "visitors"
-    titles = shown_titles((path for path, _ in now.by_path), public=False)
     for path, count in now.by_path:
         yield path, titles[path].title, count
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +26,7 @@ from pagestats.admin.pages import Asked, table
 from pagestats.admin.periods import Period, picked
 from pagestats.admin.reading import read
 from pagestats.conf import conf
+from pagestats.content import Titled
 from pagestats.formats import number, span, thousands
 from pagestats.hits import instant, start_of
 from pagestats.live import active_response
@@ -152,7 +153,8 @@ class StatsAdmin(FactAdmin):
             raise Http404(period.fault)
         span = f"{period.start}-{period.end}"
         if name == "active":
-            rows = exports.active(active(at=at))
+            now = active(at=at)
+            rows = exports.active(now, titles_of(now))
         elif name == "pages":
             rows = exports.pages(read(period, asked=Asked.of(request.GET), limit=None).told)
         elif name == "figures":
@@ -202,10 +204,15 @@ class StatsAdmin(FactAdmin):
         return TemplateResponse(request, f"admin/pagestats/{template}.html", context)
 
 
+def titles_of(now: Active) -> Mapping[str, Titled]:
+    """Return the titles of the pages on which somebody is."""
+    return shown_titles((path for path, _ in now.by_path), public=False)
+
+
 def viewing_now(now: Active) -> dict[str, Any]:
     """Return what the table of active visitors shows."""
     elsewhere = now.visitors - sum(count for _, count in now.by_path)
-    titles = shown_titles((path for path, _ in now.by_path), public=False)
+    titles = titles_of(now)
     return {
         "viewing_now": [
             {"path": path, "title": titles[path].title, "visitors": number(count)} for path, count in now.by_path
