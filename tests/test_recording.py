@@ -3,6 +3,8 @@ from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pagestats import rollups, sql
 from pagestats.hits import InvalidHit
@@ -21,6 +23,7 @@ MS = timedelta(milliseconds=1)
 US = timedelta(microseconds=1)
 HALF_HOUR = timedelta(minutes=30)
 DAY = timedelta(days=1)
+SPECIAL = st.sampled_from("\\\"'{},%? \n\t")
 pytestmark = pytest.mark.django_db
 
 
@@ -97,6 +100,20 @@ def test_a_batch_longer_than_a_transaction_counts_like_one():
     counted = record_page_views(reversed(hits))
     assert counted == PageView.objects.count() == len(hits)
     assert record_page_views(hits) == 0
+
+
+@given(st.sets(st.text(SPECIAL | st.characters(codec="utf-8", exclude_characters="\0"), max_size=64), min_size=4))
+@example({"NULL", "null", "", '"', "\\", '\\"', "{}", "{a,b}", "%s", "a,b", " a ", "\n", "\x01", "'; --", "é"})
+def test_a_batch_keeps_each_text_as_it_is(texts):
+    with transaction.atomic():
+        hits = [a_hit(path=text, session_id=text, page_type=text) for text in texts]
+        assert record_page_views(hits) == len(texts)
+        assert record_page_views(hits) == 0
+        stored = PageView.objects.values_list("path", "session_id", "page_type")
+        assert sorted(stored) == sorted((text, text, text) for text in texts)
+        assert set(Visitor.objects.values_list("pk", flat=True)) == texts
+        assert dict(PageTotal.objects.values_list("path", "views")) == dict.fromkeys(texts, 1)
+        transaction.set_rollback(True)
 
 
 def test_an_empty_batch_counts_nothing_and_asks_nothing(django_assert_num_queries):

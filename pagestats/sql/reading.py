@@ -16,7 +16,7 @@ from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Visit
 from pagestats.sql import plans
 from pagestats.sql.prepared import converted
 from pagestats.sql.transactions import reads_are_snapshots
-from pagestats.sql.writing import batches, naive
+from pagestats.sql.writing import array, batches, naive
 
 
 class Viewed(NamedTuple):
@@ -176,7 +176,7 @@ def _hits(rows: int, vendor: str, collation: str | None) -> str:
 
 def _params(viewed: Sequence[Viewed], connection: BaseDatabaseWrapper) -> list[Any]:
     if connection.vendor == "postgresql":
-        return [list(column) for column in zip(*viewed, strict=True)]
+        return [array(column) for column in zip(*viewed, strict=True)]
     zone = connection.timezone
     return [param for session_id, path, at in viewed for param in (session_id, path, naive(at, zone))]
 
