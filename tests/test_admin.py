@@ -271,6 +271,7 @@ def test_every_reason_for_counting_nobody_has_a_name_on_the_page():
 def test_an_empty_page_says_what_to_do_next(admin_client):
     texts = Page(admin_client.get(STATS)).texts
     assert "No page view yet." in texts
+    assert "none was counted yet" in texts
     assert "Open a page of your site in another window, then refresh this page." in texts
     assert "Nobody has been on the site in the last 2 minutes." in texts
     assert texts.count("Never") == 3  # verified, cleaned up, backfilled

@@ -1,6 +1,8 @@
 """manage.py pagestats_report."""
 
+import io
 import json
+import sys
 from datetime import timedelta
 
 import pytest
@@ -109,3 +111,20 @@ def test_a_report_of_no_range_is_refused(arguments, options, why):
     with pytest.raises(CommandError) as refusal:
         call_command("pagestats_report", *arguments, **options)
     assert why in str(refusal.value)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+@pytest.mark.django_db
+def test_a_report_is_told_in_any_encoding(monkeypatch, encoding):
+    raw_views([("/页/😀", "s", T0)])
+    told = {}
+    for options in ["", "--json"]:
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        call_command("pagestats_report", "2026-03-14", *options.split())
+        out.flush()
+        told[options] = out.buffer.getvalue().decode(encoding)
+        assert out.errors == "strict"
+    assert json.loads(told["--json"])["rows"][0]["value"] == "/页/😀"
+    assert ("/页/😀" in told["--json"]) == (encoding == "utf-8")
+    assert ("/页/😀 " if encoding == "utf-8" else "/\\u9875/\\U0001f600 ") in told[""]

@@ -59,6 +59,8 @@ def _active_now(now: Active) -> Card:
 
 
 def _of_all_time(views: int) -> str:
+    if not views:
+        return _("none was counted yet")
     return _("%(views)s since tracking began") % {"views": number(views)}
 
 

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from pagestats import addresses, identity, schedules, stats
 from pagestats.conf import conf
+from pagestats.management.base import AnyTextCommand
 from pagestats.models import Calendar, Salt
 from pagestats.rollups import backfill_status, where_zones_differ
 from pagestats.tasks import NoCluster
 
 
-class Command(BaseCommand):
+class Command(AnyTextCommand):
     """manage.py pagestats_doctor."""
 
     help = (

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from pagestats import retention
 from pagestats.formats import counted
+from pagestats.management.base import AnyTextCommand
 from pagestats.rollups import SealedDay
 
 
-class Command(BaseCommand):
+class Command(AnyTextCommand):
     """manage.py pagestats_erase."""
 
     help = (

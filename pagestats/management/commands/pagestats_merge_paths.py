@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
+from pagestats.management.base import AnyTextCommand
 from pagestats.rollups import Done, merge_paths, to_merge
 
 
-class Command(BaseCommand):
+class Command(AnyTextCommand):
     """manage.py pagestats_merge_paths."""
 
     help = (

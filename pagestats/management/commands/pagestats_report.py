@@ -7,19 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, get_args
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from pagestats import identity
 from pagestats.formats import counted, printable
 from pagestats.management.arguments import day
+from pagestats.management.base import AnyTextCommand
 from pagestats.stats import By, Order, Refused, Report, report, reporting_day
 
 DAYS = 30
 
 
-class Command(BaseCommand):
+class Command(AnyTextCommand):
     """manage.py pagestats_report."""
 
     help = (
@@ -59,7 +60,8 @@ class Command(BaseCommand):
             raise CommandError(str(refusal)) from refusal
         lifetime = identity.lifetime()
         if options["json"]:
-            self.stdout.write(json.dumps(told.written(lifetime=lifetime), cls=DjangoJSONEncoder, ensure_ascii=False))
+            written = told.written(lifetime=lifetime)
+            self.stdout.write(json.dumps(written, cls=DjangoJSONEncoder, ensure_ascii=self.may_escape))
             return
         self.stdout.write(self.style.MIGRATE_HEADING(_heading(told)))
         for lines in (_figures(told, lifetime), _series(told), _pages(told)):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from tqdm import tqdm
 
 from pagestats.formats import counted, printable
+from pagestats.management.base import AnyTextCommand
 from pagestats.models import PageView
 from pagestats.recount import LocalTimes, refuse_local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
@@ -17,7 +18,7 @@ from pagestats.rollups import Drift, Slice, begin_verification, slices, verifica
 CHECKED = {"cells": "cell", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 
 
-class Command(BaseCommand):
+class Command(AnyTextCommand):
     """manage.py verify_aggregates."""
 
     help = (
