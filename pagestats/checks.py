@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
@@ -32,6 +34,77 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 
 
 @register("pagestats")
+def check_names(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say which settings look like some of this app, and are none: a name that is misspelt does nothing."""
+    known = [setting.name for setting in Settings.all()]
+    unknown = [name for name in dir(settings) if name.startswith("PAGESTATS_") and name not in known]
+    return [
+        Warning(
+            f"{name} is in your settings, and is no setting of pagestats: it does nothing.",
+            hint=f"{_likely(name, known)}Or silence pagestats.W007.",
+            id="pagestats.W007",
+        )
+        for name in unknown
+    ]
+
+
+def _likely(name: str, known: Sequence[str]) -> str:
+    """Return a question for the setting that a name may be meant for, "" where none is like it."""
+    words = {one.removeprefix("PAGESTATS_"): one for one in known}
+    likely = get_close_matches(name.removeprefix("PAGESTATS_"), words, n=1, cutoff=0.5)
+    return "".join(f"Is it {words[word]}? " for word in likely)
+
+
+@register("pagestats")
+def check_durations(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say when one duration leaves no room for another."""
+    durations = Settings.HEARTBEAT_DEDUP, Settings.SESSION_TIMEOUT, Settings.DEDUP_WINDOW, Settings.IDENTITY
+    if any(setting.fault() for setting in durations):
+        return []  # said by check_settings
+    found: list[CheckMessage] = []
+    if conf.HEARTBEAT_DEDUP >= conf.SESSION_TIMEOUT:
+        found.append(
+            Warning(
+                f"PAGESTATS_HEARTBEAT_DEDUP is {conf.HEARTBEAT_DEDUP}, and PAGESTATS_SESSION_TIMEOUT is"
+                f" {conf.SESSION_TIMEOUT}: who stays on a page counts as gone before a heartbeat is written again.",
+                hint="Make PAGESTATS_HEARTBEAT_DEDUP a fraction of PAGESTATS_SESSION_TIMEOUT.",
+                id="pagestats.W008",
+            )
+        )
+    if conf.IDENTITY == "anonymous" and timedelta(days=1) < conf.DEDUP_WINDOW:
+        found.append(
+            Warning(
+                f"PAGESTATS_DEDUP_WINDOW is {conf.DEDUP_WINDOW}, and an anonymous id lives one day: who comes back on"
+                " another is somebody else, and counts again.",
+                hint='Use at most a day, or PAGESTATS_IDENTITY = "cookie".',
+                id="pagestats.W009",
+            )
+        )
+    return found
+
+
+@register("pagestats")
+def check_cluster(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say when a setting counts on a cluster that there is not."""
+    if "django_q" in settings.INSTALLED_APPS or Settings.ROLLUPS.fault() or Settings.KEEP_PAGE_VIEWS.fault():
+        return []
+    asked = {
+        'PAGESTATS_ROLLUPS is "deferred"': ("backfill_aggregates", conf.ROLLUPS == "deferred"),
+        f"PAGESTATS_KEEP_PAGE_VIEWS is {conf.KEEP_PAGE_VIEWS}": ("pagestats_prune", conf.KEEP_PAGE_VIEWS is not None),
+    }
+    return [
+        Warning(
+            f'{what}, and "django_q" is not in INSTALLED_APPS: there is no cluster to do it.',
+            hint=f"Add it, and start manage.py qcluster. Or let cron call manage.py {command}, and silence"
+            " pagestats.W010.",
+            id="pagestats.W010",
+        )
+        for what, (command, is_asked) in asked.items()
+        if is_asked
+    ]
+
+
+@register("pagestats")
 def check_time_zone_support(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse naive local times: an hour that comes twice a year cannot be told apart in them."""
     if settings.USE_TZ:
@@ -54,7 +127,7 @@ def check_local_times(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[
 
 @register("pagestats")
 def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when the middleware is not there, or sits where it does not see every page."""
+    """Say when the middleware is not there, or sits behind a cache, where it does not see every page."""
     middleware = list(settings.MIDDLEWARE)
     if MIDDLEWARE not in middleware:
         return [

@@ -41,10 +41,20 @@ class Setting(Generic[T]):
     the system checks say the same with the same words.
     """
 
-    def __init__(self, default: T, *, fits: Callable[[Any], bool], kind: str, hint: str, meaning: str) -> None:
+    def __init__(
+        self,
+        default: T,
+        *,
+        fits: Callable[[Any], bool],
+        kind: str,
+        hint: str,
+        meaning: str,
+        why: Callable[[Any], str] = lambda value: "",
+    ) -> None:
         self.default = default
         self.fits = fits
         self.kind = kind
+        self.why = why
         self.hint = hint
         self.meaning = meaning
         self._judged: Any = object()  # the value that was found to fit last: a page reads several settings
@@ -75,7 +85,10 @@ class Setting(Generic[T]):
     def fault(self) -> str | None:
         """Return what is wrong with the site's value, or None."""
         value = self.value()
-        return None if self.fits(value) else f"{self.name} is {value!r}, not {self.kind}."
+        if self.fits(value):
+            return None
+        why = self.why(value)
+        return f"{self.name} is {value!r}, not {self.kind}{f': {why}' if why else ''}."
 
 
 def _switch(*, default: bool, meaning: str) -> Setting[bool]:
@@ -110,23 +123,34 @@ def _are_whole_days(value: Any) -> bool:
     return value is None or (isinstance(value, timedelta) and 2 * day <= value <= LONGEST_KEPT and not value % day)
 
 
-def _is_content(value: Any) -> bool:
-    """Tell whether a value maps names to sources, each with the keys that it needs."""
-    return isinstance(value, dict) and all(
-        isinstance(name, str) and isinstance(source, dict) and _is_source(source) for name, source in value.items()
-    )
+def _wrong_source(value: Any) -> str:
+    """Return which content source is not as it has to be, and why; "" if there is none."""
+    if not isinstance(value, dict):
+        return ""
+    faults = (f"{name!r} {fault}" for name, source in value.items() if (fault := _fault_of(name, source)))
+    return next(faults, "")
 
 
-def _is_source(source: dict[Any, Any]) -> bool:
-    """Tell whether a content source has a slug, or a URL name with arguments, and what else it needs, of the types."""
+def _fault_of(name: Any, source: Any) -> str:
+    """Return what is wrong with a source: it has a slug, or a URL name with arguments, and what else it needs."""
+    if not isinstance(name, str):
+        return "is no text"
+    if not isinstance(source, dict):
+        return f"is {source!r}, not a dict"
     kinds = {"model": str, "published": dict, "title": str, "type": str}
     kinds |= {"url_name": str, "arguments": dict} if "url_name" in source else {"slug": str}
-    return (
-        source.keys() == kinds.keys()
-        and all(isinstance(source[key], kind) and source[key] != "" for key, kind in kinds.items())
-        and all(isinstance(lookup, str) for lookup in source["published"])
-        and all(isinstance(text, str) for pair in source.get("arguments", {}).items() for text in pair)
-    )
+    if missing := [key for key in kinds if key not in source]:
+        return f"lacks {missing[0]!r}"
+    if unknown := [key for key in source if key not in kinds]:
+        return f"has {unknown[0]!r}; its keys are {', '.join(kinds)}"
+    for key, kind in kinds.items():
+        if not isinstance(source[key], kind) or source[key] == "":
+            return f"has {source[key]!r} for {key!r}, not a {'dict' if kind is dict else 'text'}"
+    if not all(isinstance(lookup, str) for lookup in source["published"]):
+        return "has a lookup in 'published' that is no text"
+    if not all(isinstance(text, str) for pair in source.get("arguments", {}).items() for text in pair):
+        return "has something in 'arguments' that is no text"
+    return ""
 
 
 def _is_place(value: Any) -> bool:
@@ -147,28 +171,28 @@ def proxy_networks(entry: str) -> tuple[Network, ...]:
     return tuple(map(ip_network, [entry] if words is None else words))
 
 
-def _are_proxies(value: Any) -> bool:
-    """Tell whether a value is a list of words and networks."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
-        return False
-    try:
-        for entry in value:
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value)
+
+
+def _wrong_proxy(value: Any) -> str:
+    """Return which of some words and networks is none, and why; "" if each is one."""
+    for entry in value if _are_texts(value) else ():
+        try:
             proxy_networks(entry)
-    except ValueError:
-        return False
-    return True
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
-def _are_patterns(value: Any) -> bool:
-    """Tell whether a value is a list of regular expressions."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(pattern, str) for pattern in value):
-        return False
-    try:
-        for pattern in value:
+def _wrong_pattern(value: Any) -> str:
+    """Return which of some regular expressions is none, and why; "" if each is one."""
+    for pattern in value if _are_texts(value) else ():
+        try:
             re.compile(pattern)
-    except (re.error, OverflowError):
-        return False
-    return True
+        except (re.error, OverflowError) as error:
+            return f"{pattern!r}, {error}"
+    return ""
 
 
 def _rate(default: str, meaning: str) -> Setting[str]:
@@ -234,9 +258,10 @@ class Settings:
         ("admin:", "pagestats:", "pagestats_beacons:"),
         fits=lambda value: isinstance(value, (list, tuple)) and all(map(_is_place, value)),
         kind="a list of path prefixes and URL namespaces",
-        hint='Use ["admin:", "/private/"], for example: a namespace ends with a colon, a path begins with a slash.',
+        hint='Use ["admin:", "pagestats:", "pagestats_beacons:", "/private/"], for example: a namespace ends with a '
+        "colon, a path begins with a slash.",
         meaning="What is not recorded: paths that begin with one of these, and, where it ends with a colon, all pages "
-        "of that URL namespace, wherever it is mounted.",
+        "of that URL namespace, wherever it is mounted. A list of yours replaces this one.",
     )
     EXCLUDE_STAFF = _switch(default=False, meaning="Do not record what staff members view while they are logged in.")
     COUNT_NO_STORE = _switch(
@@ -260,19 +285,21 @@ class Settings:
     )
     TRUSTED_PROXIES: Setting[tuple[str, ...] | list[str]] = Setting(
         tuple(PROXY_WORDS),
-        fits=_are_proxies,
+        fits=lambda value: _are_texts(value) and not _wrong_proxy(value),
+        why=_wrong_proxy,
         kind="a list of proxies",
         hint='Use ["loopback", "private", "link-local", "unix"], or networks such as "203.0.113.0/24".',
         meaning="Whose `X-Forwarded-For` and `Forwarded` are believed: these words, addresses and networks.",
     )
     PUBLIC = _switch(
         default=False,
-        meaning="Anybody may read the stats, but only of pages that a content source knows or "
-        "`PAGESTATS_CLIENT_PATHS` matches.",
+        meaning="Anybody may read the stats, but only of the home page, `/stats`, and pages that a content source "
+        "knows or `PAGESTATS_CLIENT_PATHS` matches.",
     )
     CLIENT_PATHS: Setting[tuple[str, ...] | list[str]] = Setting(
         (),
-        fits=_are_patterns,
+        fits=lambda value: _are_texts(value) and not _wrong_pattern(value),
+        why=_wrong_pattern,
         kind="a list of regular expressions",
         hint='Use [r"/docs/.*"], for example.',
         meaning="Paths, as regular expressions of the whole path, that a browser may name though no URL pattern "
@@ -288,7 +315,8 @@ class Settings:
     )
     CONTENT: Setting[dict[str, dict[str, Any]]] = Setting(
         {},
-        fits=_is_content,
+        fits=lambda value: isinstance(value, dict) and not _wrong_source(value),
+        why=_wrong_source,
         kind="a dict of content sources",
         hint='Use {"posts": {"model": "blog.Post", "published": {"published": True}, '
         '"title": "title", "slug": "slug", "type": "blog"}}, for example.',

@@ -346,11 +346,11 @@ def _secrets(salts: Iterable[Salt]) -> dict[date, bytes]:
 
 
 def _make_salt(day: date, kept: QuerySet[Salt], *, using: str) -> dict[date, bytes]:
-    """Make the salt of a day unless there is one, delete all that are two days old or more, and return those kept.
+    """Make the salt of a day unless there is one, delete all that have expired, and return those kept.
 
     The first statement is a write: a second process waits here for the first, and takes over its salt.
     """
     salts = Salt.objects.using(using)
     salts.bulk_create([Salt(day=day, secret=secrets.token_bytes(SECRET_BYTES))], ignore_conflicts=True)
-    salts.filter(day__lt=day - timedelta(days=1)).delete()
+    salts.expired(day).delete()
     return _secrets(sql.current(kept))

@@ -160,7 +160,9 @@ def _is_fragment(request: HttpRequest) -> bool:
     """Tell whether a script or a frame asked for a part of a page. A boosted link of htmx asks for a whole one."""
     if request.META.get("HTTP_HX_BOOSTED") == "true":
         return False
-    if request.META.get("HTTP_HX_REQUEST") == "true":
+    if request.META.get("HTTP_HX_REQUEST") == "true" or request.META.get("HTTP_TURBO_FRAME"):
+        return True
+    if request.META.get("HTTP_X_REQUESTED_WITH") == "XMLHttpRequest":  # jQuery and others; a web view has its own name
         return True
     wanted: str = request.META.get("HTTP_SEC_FETCH_DEST", "document")
     return wanted != "document"

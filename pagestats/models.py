@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -249,11 +249,21 @@ class Seal(models.Model):
         return f"{self.before}"
 
 
+class SaltQuerySet(models.QuerySet["Salt"]):
+    """Salts, by their age."""
+
+    def expired(self, today: date) -> SaltQuerySet:
+        """Return the salts that are two days old or more: yesterday's is of visits that began before midnight."""
+        return self.filter(day__lt=today - timedelta(days=1))
+
+
 class Salt(models.Model):
     """The secret of one reporting day, without which its anonymous session ids can't be made again."""
 
     day = models.DateField(_("reporting day"), primary_key=True)
     secret = models.BinaryField(_("secret"), max_length=32)
+
+    objects = SaltQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("salt")

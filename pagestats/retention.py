@@ -15,7 +15,7 @@ from django.db.models import F
 from pagestats import rollups, sql
 from pagestats.conf import conf
 from pagestats.hits import EARLIEST, YEARS, Hit, day_of, instant, start_of
-from pagestats.models import ActiveSession, Calendar, PageView, Run, Seal, Visitor
+from pagestats.models import ActiveSession, Calendar, PageView, Run, Salt, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
 
 # -- Stale sessions ----------------------------------------------------------------------------------------------------
@@ -32,14 +32,29 @@ def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     return sql.retrying(lambda: stale.delete()[0], using=using)
 
 
+def delete_expired_salts(*, at: datetime | None = None) -> int:
+    """Delete the salts of anonymous ids that are two reporting days old or more, and return how many.
+
+    The first page view of a day does the same; this is for a site on which there is none.
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    using = router.db_for_write(Salt)
+    today = day_of(instant(at), Calendar.zone_of(Calendar.objects.using(using)))
+    expired = Salt.objects.using(using).expired(today)
+    return sql.retrying(lambda: expired.delete()[0], using=using)
+
+
 def clean_up() -> int:
-    """Delete the stale sessions, note it in the one `Run` of the clean-up, and return how many.
+    """Delete the stale sessions and the salts of before, note it in the one `Run`, and return how many sessions.
 
     Each clean-up overwrites that row: its `started` is that of the last one that came to its end, its `processed` the
     sessions that one deleted.
     """
     started = instant(None)
     deleted = cleanup_stale_sessions(at=started)
+    delete_expired_salts(at=started)
     using = router.db_for_write(Run)
     finished = instant(None)
     figures = {

@@ -227,7 +227,8 @@ def require_django_q() -> None:
         raise NoCluster(
             '"django_q" is not in INSTALLED_APPS, so there is no cluster and nothing can be scheduled. Add it, run'
             " manage.py migrate and start manage.py qcluster; or do without: cron can call manage.py"
-            " cleanup_stale_sessions, and manage.py backfill_aggregates folds where it is called."
+            " cleanup_stale_sessions, verify_aggregates and pagestats_prune, and manage.py backfill_aggregates folds"
+            " where it is called."
         )
 
 

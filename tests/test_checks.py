@@ -80,6 +80,76 @@ def test_a_value_that_a_setting_does_not_take_is_refused_in_the_same_words_where
     assert str(refused.value) == f"{message.msg} {message.hint}"
 
 
+SOURCE = {"model": "blog.Post", "published": {}, "title": "title", "slug": "slug", "type": "blog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("CONTENT", {"posts": SOURCE, 1: SOURCE}, "1 is no text"),
+        ("CONTENT", {"posts": "blog.Post"}, "'posts' is 'blog.Post', not a dict"),
+        ("CONTENT", {"posts": {k: v for k, v in SOURCE.items() if k != "published"}}, "'posts' lacks 'published'"),
+        ("CONTENT", {"posts": {**SOURCE, "slug": ""}}, "'posts' has '' for 'slug', not a text"),
+        ("CONTENT", {"posts": {**SOURCE, "published": None}}, "'posts' has None for 'published', not a dict"),
+        ("CONTENT", {"posts": {**SOURCE, "published": {1: 2}}}, "'posts' has a lookup in 'published' that is no text"),
+        (
+            "CONTENT",
+            {"posts": {**SOURCE, "url_name": "post", "arguments": {}}},
+            "'posts' has 'slug'; its keys are model, published, title, type, url_name, arguments",
+        ),
+        (
+            "CONTENT",
+            {"posts": {**{k: v for k, v in SOURCE.items() if k != "slug"}, "url_name": "post", "arguments": {"a": 1}}},
+            "'posts' has something in 'arguments' that is no text",
+        ),
+        ("TRUSTED_PROXIES", ["unix", "10.0.0.1/8"], "10.0.0.1/8 has host bits set"),
+        ("CLIENT_PATHS", ["/a", "("], "'(', missing ), unterminated subpattern at position 0"),
+    ],
+)
+def test_of_a_value_with_many_parts_the_part_that_is_wrong_is_said(settings, name, value, why):
+    setattr(settings, f"PAGESTATS_{name}", value)
+    (message,) = ours()
+    assert message.msg.endswith(f": {why}.")
+
+
+def test_a_name_that_is_no_setting_is_told(settings):
+    settings.PAGESTATS_DEDUP = 5
+    settings.PAGESTATS_XYZ = 5
+    assert [(message.id, message.hint) for message in ours()] == [
+        ("pagestats.W007", "Is it PAGESTATS_DEDUP_WINDOW? Or silence pagestats.W007."),
+        ("pagestats.W007", "Or silence pagestats.W007."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_dedup", "told"), [(timedelta(seconds=119), []), (timedelta(minutes=2), ["pagestats.W008"])]
+)
+def test_heartbeats_that_are_skipped_until_their_session_has_left_are_told(settings, heartbeat_dedup, told):
+    settings.PAGESTATS_HEARTBEAT_DEDUP = heartbeat_dedup
+    assert [message.id for message in ours()] == told
+
+
+@pytest.mark.parametrize(
+    ("identity", "days", "told"),
+    [("anonymous", 1, []), ("anonymous", 2, ["pagestats.W009"]), ("cookie", 2, [])],
+)
+def test_a_window_that_is_longer_than_an_id_lives_is_told(settings, identity, days, told):
+    settings.PAGESTATS_IDENTITY = identity
+    settings.PAGESTATS_DEDUP_WINDOW = timedelta(days=days)
+    assert [message.id for message in ours()] == told
+
+
+def test_settings_that_count_on_a_cluster_that_is_not_there_are_told(settings):
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    settings.PAGESTATS_KEEP_PAGE_VIEWS = timedelta(days=30)
+    assert ours() == []
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_q"]
+    messages = ours()
+    assert [message.id for message in messages] == ["pagestats.W010"] * 2
+    assert "manage.py backfill_aggregates" in messages[0].hint
+    assert "manage.py pagestats_prune" in messages[1].hint
+
+
 def test_settings_are_read_each_time(settings):
     assert timedelta(minutes=30) == conf.DEDUP_WINDOW
     settings.PAGESTATS_DEDUP_WINDOW = timedelta(minutes=5)

@@ -5,12 +5,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.core.signing import Signer
 from django.db import connection
 from django.http import HttpResponse, HttpResponseNotModified
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
-from django.utils import translation
+from django.utils import timezone, translation
 
 from pagestats import conf, identity
 from pagestats.hits import Hit
@@ -172,6 +173,17 @@ def test_making_the_salt_of_a_day_deletes_those_two_days_old():
     for day in range(4):
         an_id(at=MIDNIGHT + timedelta(days=day))
     assert list(Salt.objects.order_by("day").values_list("day", flat=True)) == [date(2026, 3, 16), date(2026, 3, 17)]
+
+
+def test_the_clean_up_deletes_salts_two_days_old_of_a_site_without_page_views(monkeypatch):
+    for day in range(2):
+        an_id(at=MIDNIGHT + timedelta(days=day))
+    days = Salt.objects.order_by("day").values_list("day", flat=True)
+    assert list(days) == [date(2026, 3, 14), date(2026, 3, 15)]
+    for now, left in [(2, [date(2026, 3, 15)]), (3, [])]:
+        monkeypatch.setattr(timezone, "now", lambda at=MIDNIGHT + timedelta(days=now): at)
+        call_command("cleanup_stale_sessions", verbosity=0)
+        assert list(days.all()) == left
 
 
 def test_each_day_has_a_salt_of_its_own_and_keeps_it():

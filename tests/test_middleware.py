@@ -60,6 +60,8 @@ NOT_A_PAGE = [
     ("fragment", {"sec-fetch-dest": "empty"}, {}),
     ("fragment", {"sec-fetch-dest": "iframe"}, {}),
     ("fragment", {"hx-request": "true"}, {}),
+    ("fragment", {"x-requested-with": "XMLHttpRequest", "accept": "text/html, */*"}, {}),
+    ("fragment", {"turbo-frame": "messages"}, {}),
     ("no_store", {}, {"headers": {"Cache-Control": "private, No-Store"}}),
     ("excluded", {"path": "/admin/"}, {}),
     ("bot", {"user-agent": GOOGLEBOT}, {}),
@@ -76,6 +78,7 @@ A_PAGE = [
     ({"sec-fetch-dest": "document"}, {"status": 304}),
     ({"accept": "text/html,*/*"}, {"status": 304}),
     ({"hx-request": "true", "hx-boosted": "true", "sec-fetch-dest": "empty"}, {}),
+    ({"x-requested-with": "com.example.browser"}, {}),
     ({"path": "/administrator/"}, {}),
 ]
 

@@ -113,6 +113,11 @@ def test_a_report_of_no_range_is_refused(arguments, options, why):
     assert why in str(refusal.value)
 
 
+def test_a_search_in_one_page_is_refused_in_the_words_of_the_command():
+    with pytest.raises(CommandError, match="Leave one of them out"):
+        call_command("pagestats_report", "--page", "/a", "--search", "b")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 @pytest.mark.django_db
 def test_a_report_is_told_in_any_encoding(monkeypatch, encoding):

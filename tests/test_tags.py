@@ -174,6 +174,15 @@ def test_a_path_is_its_own_page_and_a_word_is_none(rf, expected_errors):
     ]
 
 
+def test_an_object_that_is_none_is_no_other_page_and_not_the_site(rf, expected_errors):
+    record_heartbeat(a_hit(path="/hello", session_id="a", at=instant(None)))
+    record_page_view(a_hit(path="/hello"))
+    assert render("{% pagestats_views %}{% pagestats_active %}", rf) == "11"
+    tags = "[{% pagestats_views post %}{% pagestats_views post days=7 %}{% pagestats_active post %}]"
+    assert render(tags, rf, post=Post.objects.first()) == "[]"
+    assert {str(error.exc_info[1])[:17] for error in expected_errors()} == {"None is no object"}
+
+
 def test_a_page_without_a_request_shows_nothing(expected_errors):
     assert Template("{% load pagestats %}[{% pagestats_views %}]").render(Context()) == "[]"
     [error] = expected_errors()

@@ -37,6 +37,10 @@ EVERY, MOST_EVERY = 30, 3_600
 """Seconds between two heartbeats of a page: without another word, and at most."""
 
 
+THIS = object()
+"""What a tag is of that names nothing; None is an object that is not there."""
+
+
 class Figure(int):
     """A number that stands in a page as the site writes numbers there, and is one to whatever counts with it."""
 
@@ -45,18 +49,16 @@ class Figure(int):
 
 
 @register.simple_tag(takes_context=True)
-def pagestats_views(
-    context: template.Context, thing: Model | str | None = None, days: int | None = None, cache: int = CACHE
-) -> Any:
+def pagestats_views(context: template.Context, thing: Any = THIS, days: int | None = None, cache: int = CACHE) -> Any:
     """Return the views of a page, all time or of the last so many days: of an object's, of a path, or this one."""
     page = partial(_path, context, thing)
     return _shown("views", lambda path: _views(thing, path, days), page, cache, days, empty="")
 
 
 @register.simple_tag(takes_context=True)
-def pagestats_active(context: template.Context, thing: Model | str | None = None, cache: int = 10) -> Any:
+def pagestats_active(context: template.Context, thing: Any = THIS, cache: int = 10) -> Any:
     """Return how many are on the site now; or on the page of an object or a path, or with "page" on this one."""
-    if thing is None:
+    if thing is THIS:
         return _shown("active", lambda _: stats.active_visitors(), lambda: "", cache, empty="")
     page = partial(_path, context, thing)
     return _shown("active on", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
@@ -96,15 +98,15 @@ def pagestats_tracker(*, every: int | str = EVERY, hash: bool = False) -> str:
     )
 
 
-def _views(thing: Model | str | None, path: str, days: int | None) -> int:
+def _views(thing: Any, path: str, days: int | None) -> int:
     return stats.views_of(thing, days=days) if isinstance(thing, Model) else stats.views_on(path, days=days)
 
 
-def _path(context: template.Context, thing: Model | str | None) -> str:
+def _path(context: template.Context, thing: Any) -> str:
     """Return the path of an object's page, of this page, or of a path, which is its own; "" where there is none."""
     if isinstance(thing, Model):
         return content.path_of(thing) or ""
-    if thing is None or thing == "page":
+    if thing is THIS or thing == "page":
         return path_of(_request(context))
     if isinstance(thing, str) and thing.startswith("/"):
         return thing

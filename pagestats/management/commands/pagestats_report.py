@@ -42,7 +42,7 @@ class Command(AnyTextCommand):
             "--order",
             choices=get_args(Order),
             default="-views",
-            help="Of the pages; with a minus, the most first.",
+            help="Of the pages, such as --order=-visitors, with the equals sign; a minus turns it round.",
         )
         parser.add_argument("--search", default="", metavar="TEXT", help="Only pages with this in their path or title.")
         parser.add_argument(
@@ -52,6 +52,8 @@ class Command(AnyTextCommand):
 
     def handle(self, *, page: str | None, **options: Any) -> None:
         """Tell."""
+        if page is not None and options["search"]:
+            raise CommandError("--search looks among all pages, and --page is one. Leave one of them out.")
         what = {name: options[name] for name in ("by", "limit", "order", "search", "compare")}
         try:
             start, end = _range(options["start"], options["end"], options["days"])

@@ -23,7 +23,7 @@ class Command(AnyTextCommand):
 
     help = (
         "Counts all figures again from the page views, lists those that differ, and ends with 1 if there are any. "
-        "Changes nothing without --repair. Safe on a live site, and safe to kill: nobody waits for it."
+        "Changes nothing without --repair. Safe on a live site, and safe to kill: it goes by short statements."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
