@@ -27,8 +27,14 @@ LOOKS_AT_A_SESSION = 5
 
 Heartbeat = Literal["created", "updated", "skipped"]
 
-VERSIONS = Target.upserting(
-    Visitor, key=["session_id"], changes={"version": "swap", "first_seen": "set", "last_day": "set"}
+VERSIONS, VERSIONS_IN_ZONE = (
+    Target.upserting(
+        Visitor,
+        key=["session_id"],
+        changes={"version": "swap", "first_seen": "set", "last_day": "set"},
+        while_in_zone=while_in_zone,
+    )
+    for while_in_zone in (False, True)
 )
 VIEWS = Target(PageView, ("path", "page_type", "session_id", "timestamp", "rolled_up"))
 BEATS = Target.upserting(
@@ -134,11 +140,15 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
 
 
 def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) -> int | None:
-    """Write a hit that was judged, unless something was written of its session since: then return None."""
+    """Write a hit that was judged, unless something was written of its session since, or days are no longer reckoned
+    alike: then return None.
+    """
     stay_pending = _stay_pending(near)
     figures, visitors = _figures([hit], [near], is_pending=stay_pending, using=using)
     seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
-    version = Insert(VERSIONS, [(hit.session_id, (near.version or 0) + 1, *seen)])
+    # Before the first view of a site there is no zone: `addition` has made it, and it is looked at again.
+    target, zone = (VERSIONS, None) if stay_pending else (VERSIONS_IN_ZONE, near.zone)
+    version = Insert(target, [(hit.session_id, (near.version or 0) + 1, *seen)], zone)
     return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=stay_pending), using=using)
 
 

@@ -14,6 +14,7 @@ from django.db.models import F
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
+from pagestats.formats import counted
 from pagestats.hits import EARLIEST, YEARS, Hit, day_of, instant, start_of
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Salt, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
@@ -32,29 +33,14 @@ def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     return sql.retrying(lambda: stale.delete()[0], using=using)
 
 
-def delete_expired_salts(*, at: datetime | None = None) -> int:
-    """Delete the salts of anonymous ids that are two reporting days old or more, and return how many.
-
-    The first page view of a day does the same; this is for a site on which there is none.
-
-    Arguments:
-        at: an aware datetime; None is now.
-    """
-    using = router.db_for_write(Salt)
-    today = day_of(instant(at), Calendar.zone_of(Calendar.objects.using(using)))
-    expired = Salt.objects.using(using).expired(today)
-    return sql.retrying(lambda: expired.delete()[0], using=using)
-
-
 def clean_up() -> int:
-    """Delete the stale sessions and the salts of before, note it in the one `Run`, and return how many sessions.
+    """Delete the stale sessions, note it in the one `Run` of the clean-up, and return how many.
 
     Each clean-up overwrites that row: its `started` is that of the last one that came to its end, its `processed` the
     sessions that one deleted.
     """
     started = instant(None)
     deleted = cleanup_stale_sessions(at=started)
-    delete_expired_salts(at=started)
     using = router.db_for_write(Run)
     finished = instant(None)
     figures = {
@@ -68,6 +54,20 @@ def clean_up() -> int:
     if not sql.retrying(lambda: runs.filter(kind=Run.Kind.CLEANUP).update(**figures), using=using):
         runs.create(kind=Run.Kind.CLEANUP, **figures)
     return deleted
+
+
+def delete_expired_salts(*, at: datetime | None = None) -> int:
+    """Delete the salts of anonymous ids that are two reporting days old or more, and return how many.
+
+    The first page view of a day does the same; this is for a site on which there is none.
+
+    Arguments:
+        at: an aware datetime; None is now.
+    """
+    using = router.db_for_write(Salt)
+    today = day_of(instant(at), Calendar.zone_of(Calendar.objects.using(using)))
+    expired = Salt.objects.using(using).expired(today)
+    return sql.retrying(lambda: expired.delete()[0], using=using)
 
 
 # -- One session -------------------------------------------------------------------------------------------------------
@@ -225,7 +225,8 @@ def kept_from(*, at: datetime | None = None) -> date | None:
     """
     keep = conf.KEEP_PAGE_VIEWS
     zone = Calendar.zone_of(Calendar.objects.using(router.db_for_write(PageView)))
-    return None if keep is None else day_of(instant(at), zone) - keep
+    # A site that keeps more than there is to keep keeps all.
+    return None if keep is None else max(day_of(instant(at), zone) - keep, EARLIEST.date())
 
 
 def prune(before: date, *, at: datetime | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:
@@ -275,24 +276,33 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
     if before > today:
         raise ValueError(f"before is {before}, and today is {today}. Page views of days to come can't be pruned.")
     sealed = calendar.sealed_before if calendar is not None else None
-    bound = max(before, sealed or before)
+    bound = _never_back(before, calendar)
     pending = PageView.objects.using(using).pending().filter(timestamp__lt=start_of(bound, zone))
     if sealed is not None and (count := pending.filter(timestamp__lt=start_of(sealed, zone)).count()):
         raise PendingViews(
-            f"{count:,} pending page views are of days before {sealed}, which are sealed: they came by another door and"
-            " can be counted no more. Delete them, then prune."
+            f"{counted(count, 'pending page view')} of days before {sealed}, which are sealed, came by another door,"
+            " and can be counted no more. Delete what came so, then prune."
         )
     if count := pending.filter(timestamp__lt=EARLIEST).count():
         raise PendingViews(
-            f"{count:,} pending page views are of before {EARLIEST:%Y-%m-%d}, and in no figure of a day. Correct or"
-            " delete them, then prune."
+            f"{counted(count, 'pending page view')} of before {EARLIEST:%Y-%m-%d} can be in no figure of a day. Correct"
+            " or delete what came so, then prune."
         )
     if count := pending.count():
         raise PendingViews(
-            f"{count:,} page views before {bound} are pending: pruned now, they would be in no figure. Run"
+            f"{counted(count, 'pending page view')} before {bound} would be in no figure, pruned now. Run"
             " backfill_aggregates first."
         )
     return bound
+
+
+def bound_of(before: date) -> date:
+    """Return the day before which `prune(before)` deletes: a seal is never moved back."""
+    return _never_back(before, Calendar.objects.using(router.db_for_write(PageView)).filter(pk=Calendar.ROW).first())
+
+
+def _never_back(before: date, calendar: Calendar | None) -> date:
+    return max(before, (calendar and calendar.sealed_before) or before)
 
 
 def _seal(before: date, at: datetime, *, using: str) -> Calendar | None:

@@ -87,9 +87,11 @@ def _fold_for() -> timedelta:
 def prune() -> int:
     """Prune what PAGESTATS_KEEP_PAGE_VIEWS does not keep, for BUDGET, then have the cluster call this again.
 
-    Return how many page views are pruned so far. The empty rows of sessions that were erased are swept up as well.
+    Return how many page views are pruned so far. The empty rows of sessions that were erased are swept up as well, and
+    the salts of the days before.
     """
     retention.sweep_visitors()
+    retention.delete_expired_salts()
     before = retention.kept_from()
     if before is None:
         return 0

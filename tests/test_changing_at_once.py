@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
-from pagestats import retention, rollups
+from pagestats import retention, rollups, stats
 from pagestats.hits import Hit
 from pagestats.models import Calendar, PageView, Visitor
 from pagestats.recording import record_page_view, record_page_views
@@ -161,6 +162,47 @@ def assert_site_days_add_up() -> None:
 
 
 # Killed
+
+
+@pytest.mark.parametrize("day", [0, 30], ids=["a day with figures", "a day without"])
+def test_a_rebuild_waits_for_an_import_in_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    monkeypatch.setattr(changing, "PAUSE_FOR_WRITERS", timedelta(seconds=0.1))
+    late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
+    record_page_view(Hit(path="/a", session_id="before", at=late))
+    has_written, may_commit = threading.Event(), threading.Event()
+    written: list[bool] = []
+
+    def imports() -> None:
+        with transaction.atomic():
+            record_page_view(Hit(path="/b", session_id="import", at=late - day * DAY))
+            has_written.set()
+            may_commit.wait(60)
+        connection.close()
+
+    def writes() -> None:
+        has_written.wait(60)
+        while not may_commit.is_set():
+            record_page_view(Hit(path="/c", session_id=f"live {len(written)}", at=late + DAY))
+            written.append(may_commit.is_set())
+        connection.close()
+
+    threads = [threading.Thread(target=target) for target in (imports, writes)]
+    for thread in threads:
+        thread.start()
+    has_written.wait(60)
+    threading.Timer(2, may_commit.set).start()
+    list(rollups.rebuild(zone="UTC"))
+    assert may_commit.is_set()
+    for thread in threads:
+        thread.join()
+    if connection.vendor != "sqlite":  # where nobody writes beside anybody
+        assert written.count(False) > 5
+    assert Calendar.objects.get().zone == "UTC"
+    assert list(rollups.verify()) == []
+    assert_exact()
+    assert stats.report(late.date() - day * DAY, late.date() - day * DAY).views == (2 if day == 0 else 1)
+
 
 KILLED = """
 import sys

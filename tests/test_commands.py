@@ -1,3 +1,4 @@
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -6,8 +7,10 @@ from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from pagestats import retention, rollups, tasks
+from pagestats.conf import LONGEST_KEPT
 from pagestats.models import PageTotal, PageView
-from pagestats.rollups import backfill, changing, rebuild
+from pagestats.rollups import backfill, changing, folding, rebuild
 from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
 
@@ -65,7 +68,11 @@ def test_backfill_aggregates_says_what_came_too_late_for_it():
     assert stranded in run("pagestats_doctor")
     PageView.objects.pending().first().delete()
     raw_views([("/a", "u", T0 + 2 * DAY)])
-    assert run("backfill_aggregates") == "Backfilled 1 page view with 1 new visitor"
+    lines = run("backfill_aggregates").splitlines()
+    assert lines == [
+        "Backfilled 1 page view with 1 new visitor",
+        f"1 pending page view {stranded.partition('views ')[2]}",
+    ]
     assert "1 pending page view can't be folded in: " in run("backfill_aggregates", status=True)
 
 
@@ -79,10 +86,12 @@ def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
         datetime(2200, 1, 1, tzinfo=UTC),
     ]
     raw_views([("/a", "s", T0), *(("/b", "s", at) for at in nowhen)])
-    assert run("backfill_aggregates") == "Backfilled 1 page view with 1 new visitor"
+    done, stranded = run("backfill_aggregates").splitlines()
+    assert done == "Backfilled 1 page view with 1 new visitor"
+    assert stranded.startswith("3 pending page views can't be folded in")
     assert "3 pending page views can't be folded in" in run("backfill_aggregates")
     assert run("verify_aggregates").startswith("Exact: ")
-    with pytest.raises(CommandError, match=r"1 pending page views are of before 1970-01-02.* Correct or delete"):
+    with pytest.raises(CommandError, match=r"1 pending page view of before 1970-01-02.* Correct or delete"):
         run("pagestats_prune", before=T0.date() + DAY)
     PageView.objects.filter(timestamp=nowhen[0]).delete()
     assert "Pruned 1 page view" in run("pagestats_prune", before=T0.date() + 2 * DAY)
@@ -229,3 +238,55 @@ def test_the_doctor_tells_in_one_screen_what_a_question_needs():
     ):
         assert fact in told, told
     assert len(told.splitlines()) <= 25
+
+
+@pytest.mark.django_db
+def test_a_pruning_says_the_day_of_the_seal_when_it_finishes_what_a_killed_one_left():
+    folded((f"/{day}", "s", T0 + day * DAY) for day in range(6))
+    with closing(retention.prune((T0 + 4 * DAY).date(), batch_size=1)) as chunks:
+        next(chunks)
+    earlier, sealed = (T0 + 2 * DAY).date(), (T0 + 4 * DAY).date()
+    told = run("pagestats_prune", before=earlier, dry_run=True)
+    assert told == f"Would prune: 3 page views of 1 session on 3 reporting days, before {sealed}"
+    assert run("pagestats_prune", before=earlier).endswith(f"before {sealed}")
+    assert run("pagestats_prune", before=earlier) == f"No page views before {sealed}"
+
+
+@pytest.mark.django_db
+def test_a_site_that_keeps_more_than_there_are_years_prunes_nothing(settings):
+    settings.PAGESTATS_KEEP_PAGE_VIEWS = LONGEST_KEPT
+    folded([("/a", "s", T0)])
+    assert run("pagestats_prune") == "No page views before 1970-01-02"
+    assert tasks.prune() == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("rebuild", [False, True], ids=["backfill", "rebuild"])
+def test_who_is_overtaken_by_a_rebuild_does_not_say_that_it_is_done(monkeypatch, rebuild):
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    raw_views((f"/{number}", f"s{number}", T0) for number in range(3))
+    chunks = folding._chunks
+
+    def overtaken(size, *, using):
+        for chunk in chunks(size, using=using):
+            rollups.rebuild(zone="UTC")  # begins
+            yield chunk
+
+    monkeypatch.setattr(folding, "_chunks", overtaken)
+    with pytest.raises(CommandError, match="The rollups are being rebuilt"):
+        run("backfill_aggregates", rebuild=rebuild)
+    monkeypatch.undo()
+    run("backfill_aggregates", rebuild=True)
+    assert PageView.objects.pending().count() == 0
+
+
+@pytest.mark.django_db
+def test_days_that_are_sealed_while_a_backfill_runs_are_left_by_it():
+    raw_views((f"/{number}", f"s{number}", T0 + number * DAY) for number in range(3))
+    with closing(rollups.backfill(batch_size=1)) as chunks:
+        next(chunks)
+        next(chunks)
+        list(retention.prune((T0 + DAY).date()))
+        raw_views([("/late", "late", T0)])
+        assert [done.processed for done in chunks] == [3]
+    assert list(PageView.objects.pending().values_list("path", flat=True)) == ["/late"]

@@ -133,3 +133,11 @@ def test_a_report_is_told_in_any_encoding(monkeypatch, encoding):
     assert json.loads(told["--json"])["rows"][0]["value"] == "/页/😀"
     assert ("/页/😀" in told["--json"]) == (encoding == "utf-8")
     assert ("/页/😀 " if encoding == "utf-8" else "/\\u9875/\\U0001f600 ") in told[""]
+
+
+@pytest.mark.django_db
+def test_no_path_steers_the_terminal_by_way_of_json():
+    raw_views([("/\x9b2J", "s", T0)])
+    printed = run("pagestats_report", "2026-03-14", "2026-03-14", json=True)
+    assert printed.isprintable()
+    assert json.loads(printed)["rows"][0]["value"] == "/\x9b2J"

@@ -315,7 +315,7 @@ def test_pending_page_views_before_the_boundary_refuse_it_and_nothing_is_sealed(
     raw_views([("/a", "s", T0), ("/a", "s", T0 + 4 * DAY)])
     before = everything()
     for refused in (prune, to_prune):
-        with pytest.raises(PendingViews, match=r"1 page views before 2026-03-16 are pending.*backfill_aggregates"):
+        with pytest.raises(PendingViews, match=r"1 pending page view before 2026-03-16 .* backfill_aggregates"):
             refused(BEFORE, at=TODAY)
     assert everything() == before
 
@@ -325,7 +325,7 @@ def test_pending_page_views_of_sealed_days_refuse_the_next_one():
     a_site()
     list(prune(BEFORE, at=TODAY))
     raw_views([("/a", "s", T0)])
-    with pytest.raises(PendingViews, match="1 pending page views are of days before 2026-03-16, which are sealed"):
+    with pytest.raises(PendingViews, match="1 pending page view of days before 2026-03-16, which are sealed"):
         prune(date(2026, 3, 17), at=TODAY)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import models, router
+from django.db import OperationalError, models, router, transaction
 
 from pagestats import sql
 from pagestats.formats import counted
@@ -25,7 +25,9 @@ from pagestats.rollups.folding import backfill, in_bounds
 VIEWS_IN_A_CHUNK = 500
 
 LONGEST_WRITE = timedelta(seconds=10)
-"""How long a writer may take between its look at the calendar and its commit."""
+"""How long a writer may take between its look at the calendar and its writing."""
+PAUSE_FOR_WRITERS = timedelta(seconds=1)
+"""Between two looks whether those that have written have committed, who may take as long as they like."""
 
 
 class Done(NamedTuple):
@@ -274,12 +276,15 @@ def where_zones_differ(calendar: Calendar) -> str:
     )
 
 
-def to_rebuild() -> Extent:
-    """Return what `rebuild` would count again; raise what it would raise. Nothing is written."""
+def to_rebuild(*, zone: str | None = None) -> Extent:
+    """Return what `rebuild` would count again; raise what it would raise. Nothing is written.
+
+    Arguments:
+        zone: that in which days would be reckoned; None is settings.TIME_ZONE.
+    """
     using = router.db_for_write(PageView)
-    calendars = Calendar.objects.using(using)
-    _refuse_sealed_days(calendars.filter(pk=Calendar.ROW).first())
-    return extent(PageView.objects.using(using).all(), Calendar.zone_of(calendars))
+    _refuse_sealed_days(Calendar.objects.using(using).filter(pk=Calendar.ROW).first())
+    return extent(PageView.objects.using(using).all(), ZoneInfo(_zone_name(zone)))
 
 
 def _zone_name(zone: str | None) -> str:
@@ -330,7 +335,9 @@ def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
             yield Done(taken, max(total, taken))
         # Whoever looked at the calendar before it said that a rebuild is under way has written by then.
         time.sleep(max(0, until - time.monotonic()))
-        is_over = sql.transact(partial(_change_zone, using=using), using=using)
+        if not (is_over := _change_zone(using=using)):
+            yield Done(taken, max(total, taken))
+        until = time.monotonic() + PAUSE_FOR_WRITERS.total_seconds()
     for progress in backfill(batch_size=size):
         done = taken + progress.processed
         yield Done(done, max(total, done))
@@ -347,17 +354,25 @@ def _make_pending(sessions: set[str], *, using: str) -> int:
 def _change_zone(*, using: str) -> bool:
     """Change the zone, if nothing is rolled up; what is then in the rollups is drift. Tell whether the zone is changed.
 
-    It is changed, too, if another rebuild has come here first.
+    It is changed, too, if another rebuild has come here first. It is not while a transaction is open, an import for
+    example, that has written to the rollups by the old zone.
     """
-    rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
-    rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement
-    next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
-    if not next_zone:
-        return True
-    if sql.current(PageView.objects.using(using).rolled_up()[:1]):
+    try:
+        with transaction.atomic(using=using):
+            rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
+            rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement
+            next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
+            if not next_zone:
+                return True
+            sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
+            if sql.current(PageView.objects.using(using).rolled_up()[:1]):
+                return False
+            for model in (Rollup, Return, PageTotal):
+                model._base_manager.using(using).all().delete()
+            Visitor.objects.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
+            rows.update(zone=next_zone, next_zone="")
+            return True
+    except OperationalError as error:
+        if not sql.is_lock_error(error):
+            raise
         return False
-    for model in (Rollup, Return, PageTotal):
-        model._base_manager.using(using).all().delete()
-    Visitor.objects.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
-    rows.update(zone=next_zone, next_zone="")
-    return True

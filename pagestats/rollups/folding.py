@@ -128,9 +128,10 @@ def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, 
 
     From where the last chunk ended: what lies before is folded, and dead index entries need not be passed.
     """
-    pending = foldable(using=using).order_by("pk").values_list("pk", "session_id")
     reached = 0
     while True:
+        # Anew each time: meanwhile days may be sealed.
+        pending = foldable(using=using).order_by("pk").values_list("pk", "session_id")
         chunk = list(pending.filter(pk__gt=reached)[:size])
         if chunk:
             yield chunk

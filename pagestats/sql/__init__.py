@@ -6,7 +6,7 @@ from pagestats.sql.objects import DayPart, ExactText, Joined, Lacks, PageFigure,
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
-from pagestats.sql.transactions import current, is_lock_error, reads_are_snapshots, retrying, transact
+from pagestats.sql.transactions import current, is_lock_error, reads_are_snapshots, retrying, transact, wait_for_writers
 from pagestats.sql.writing import Insert, Target, can_swap, lock_sessions, swap, upsert, write
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "swap",
     "transact",
     "upsert",
+    "wait_for_writers",
     "write",
 ]

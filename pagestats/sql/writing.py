@@ -17,7 +17,7 @@ from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.timezone import make_naive
 
-from pagestats.models import Visitor
+from pagestats.models import Calendar, Visitor
 from pagestats.sql import plans
 
 T = TypeVar("T")
@@ -41,13 +41,26 @@ class Target:
     changes: tuple[tuple[str, Change], ...] = ()
     unless_changed: str = ""
     """A column of which a stored row has to have the value that is expected; else it stays as it is."""
+    while_in_zone: bool = False
+    """Nothing is written unless days are reckoned in the zone that is expected, and no rebuild is under way."""
 
     @classmethod
     def upserting(
-        cls, model: type[models.Model], *, key: Sequence[str], changes: Mapping[str, Change], unless_changed: str = ""
+        cls,
+        model: type[models.Model],
+        *,
+        key: Sequence[str],
+        changes: Mapping[str, Change],
+        unless_changed: str = "",
+        while_in_zone: bool = False,
     ) -> Target:
         """Return the target for rows of (*key, *changes) values."""
-        return cls(model, (*key, *changes), tuple(key), tuple(changes.items()), unless_changed)
+        return cls(model, (*key, *changes), tuple(key), tuple(changes.items()), unless_changed, while_in_zone)
+
+    @property
+    def expects(self) -> bool:
+        """Whether a value is to come with the one row."""
+        return bool(self.unless_changed) or self.while_in_zone
 
 
 class Insert(NamedTuple):
@@ -56,7 +69,7 @@ class Insert(NamedTuple):
     target: Target
     rows: Sequence[Sequence[Any]]
     expected: Any = None
-    """Of the column that must not have changed, of the one row; None: there must be no row."""
+    """Of the column that must not have changed, of the one row; None: there must be no row. Or the reporting zone."""
 
 
 def upsert(
@@ -189,7 +202,7 @@ def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[A
     target, rows, expected = insert
     dates, instants = _dates(target)
     for row in rows:
-        values = [*row, expected] if target.unless_changed else list(row)
+        values = [*row, expected] if target.expects else list(row)
         for position in instants:
             if (at := values[position]) is not None:
                 values[position] = naive(at, connection.timezone)
@@ -284,7 +297,7 @@ def _insert(target: Target, rows: int, condition: str = "") -> str:
         arrays = ", ".join(f"%s::{kind}[]" for kind in types)
         values = f"SELECT * FROM unnest({arrays}){condition}"
     else:
-        row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{condition}"
+        row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{_while(target, condition)}"
         values = " UNION ALL ".join([row] * rows)
     return f"INSERT INTO {_into(target, 'postgresql')} {values}{_conflict(target, 'postgresql')}"
 
@@ -295,7 +308,7 @@ def _postgresql_params(insert: Insert) -> list[Any]:
     params: list[Any] = [value for row in rows for value in row]
     if len(rows) > FEW:
         params = [array(column) for column in zip(*rows, strict=True)]
-    return [*params, expected] if target.unless_changed else params
+    return [*params, expected] if target.expects else params
 
 
 def array(values: Iterable[Any]) -> str:
@@ -318,7 +331,17 @@ def _statement(target: Target, rows: int, dialect: str) -> str:
     if dialect == "postgresql":
         return _insert(target, rows if rows <= FEW else MANY)
     row = f"({', '.join(['%s'] * len(target.columns))})"
+    if target.while_in_zone:
+        return f"INSERT INTO {_into(target, dialect)} SELECT {row[1:-1]}{_while(target)}{_conflict(target, dialect)}"
     return f"INSERT INTO {_into(target, dialect)} VALUES {', '.join([row] * rows)}{_conflict(target, dialect)}"
+
+
+def _while(target: Target, condition: str = "") -> str:
+    """Return the condition on which the one row of a target is written, besides another one."""
+    if not target.while_in_zone:
+        return condition
+    calendar = f"SELECT 1 FROM {Calendar._meta.db_table} WHERE id = {Calendar.ROW} AND zone = %s AND next_zone = ''"
+    return f"{f'{condition} AND' if condition else ' WHERE'} EXISTS ({calendar})"
 
 
 def _dialect(connection: BaseDatabaseWrapper) -> str:

@@ -68,7 +68,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{error} --status tells how far it is.")
             return
         if run is None:
-            self.nothing_to_fold()
+            self.say("No page views to backfill")
         else:
             left = run.result["total"] - run.processed
             self.stdout.write(
@@ -77,26 +77,26 @@ class Command(BaseCommand):
 
     def fold(self, batch_size: int | None, *, quietly: bool) -> None:
         """Fold here and now, with a progress bar."""
+        done: Progress | None = None
         try:
             chunks = backfill(batch_size=batch_size)
-            if error := under_way(using=router.db_for_write(PageView)):
-                raise error
+            refuse_while_rebuilding()
+            with tqdm(unit=" views", disable=quietly or None) as bar:
+                for done in chunks:
+                    bar.total = done.total
+                    bar.update(done.processed - bar.n)
+            refuse_while_rebuilding()  # one that has begun meanwhile ended the backfill
         except ValueError as error:
             raise CommandError(str(error)) from error
-        done: Progress | None = None
-        with tqdm(unit=" views", disable=quietly or None) as bar:
-            for done in chunks:
-                bar.total = done.total
-                bar.update(done.processed - bar.n)
         if done is None:
-            self.nothing_to_fold()
+            self.say("No page views to backfill")
         else:
             views, visitors = counted(done.processed, "page view"), counted(done.new_visitors, "new visitor")
-            self.stdout.write(f"Backfilled {views} with {visitors}")
+            self.say(f"Backfilled {views} with {visitors}")
 
-    def nothing_to_fold(self) -> None:
-        """Say that there is nothing to do, and what nobody can do."""
-        for line in ("No page views to backfill", *backfill_status().describe_stranded()):
+    def say(self, done: str) -> None:
+        """Say what was done, and what nobody can do."""
+        for line in (done, *backfill_status().describe_stranded()):
             self.stdout.write(line)
 
     def rebuild(self, batch_size: int | None, *, dry_run: bool, quietly: bool) -> None:
@@ -109,6 +109,13 @@ class Command(BaseCommand):
                 for done in rebuild(batch_size=batch_size):
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
+            refuse_while_rebuilding()  # another one that has begun meanwhile ended this one
         except ValueError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Rebuilt the rollups in {settings.TIME_ZONE}")
+
+
+def refuse_while_rebuilding() -> None:
+    """Raise `RebuildUnderWay` while the rollups are being rebuilt."""
+    if error := under_way(using=router.db_for_write(PageView)):
+        raise error

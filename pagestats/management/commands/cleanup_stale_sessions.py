@@ -5,18 +5,20 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from pagestats.formats import counted
-from pagestats.retention import clean_up
+from pagestats.retention import clean_up, delete_expired_salts
 
 
 class Command(BaseCommand):
     """manage.py cleanup_stale_sessions."""
 
     help = (
-        "Deletes the active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and says how many. "
+        "Deletes the active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and says how many; "
+        "and the salts of anonymous ids that are two days old. "
         "For cron, every five minutes; a django-q2 cluster does it by itself."
     )
 
     def handle(self, **options: Any) -> None:
         """Delete."""
         deleted = clean_up()
+        delete_expired_salts()
         self.stdout.write(f"Deleted {counted(deleted, 'stale session')}")

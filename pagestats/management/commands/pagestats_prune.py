@@ -42,9 +42,11 @@ class Command(BaseCommand):
         done = Done(0, 0)
         try:
             if dry_run:
-                self.stdout.write(f"Would prune: {retention.to_prune(before, at=now)}, before {before}")
+                extent = retention.to_prune(before, at=now)
+                self.stdout.write(f"Would prune: {extent}, before {retention.bound_of(before)}")
                 return
             chunks = retention.prune(before, at=now, batch_size=batch_size)
+            bound = retention.bound_of(before)
         except ValueError as error:
             raise CommandError(str(error)) from error
         with tqdm(unit=" views", disable=not options["verbosity"] or None) as bar:
@@ -52,6 +54,6 @@ class Command(BaseCommand):
                 bar.total = done.total
                 bar.update(done.processed - bar.n)
         if done.total:
-            self.stdout.write(f"Pruned {counted(done.processed, 'page view')} before {before}")
+            self.stdout.write(f"Pruned {counted(done.processed, 'page view')} before {bound}")
         else:
-            self.stdout.write(f"No page views before {before}")
+            self.stdout.write(f"No page views before {bound}")

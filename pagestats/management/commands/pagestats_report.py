@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
 from typing import Any, get_args
 
 from django.core.management.base import CommandError, CommandParser
@@ -62,8 +63,9 @@ class Command(AnyTextCommand):
             raise CommandError(str(refusal)) from refusal
         lifetime = identity.lifetime()
         if options["json"]:
-            written = told.written(lifetime=lifetime)
-            self.stdout.write(json.dumps(written, cls=DjangoJSONEncoder, ensure_ascii=self.may_escape))
+            written = partial(json.dumps, told.written(lifetime=lifetime), cls=DjangoJSONEncoder)
+            text = written(ensure_ascii=False)
+            self.stdout.write(written() if self.may_escape or not text.isprintable() else text)
             return
         self.stdout.write(self.style.MIGRATE_HEADING(_heading(told)))
         for lines in (_figures(told, lifetime), _series(told), _pages(told)):
