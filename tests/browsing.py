@@ -178,6 +178,7 @@ def visitor(browser: Browser, site: Site) -> Iterator[MakeVisitor]:
 
     yield make
     for window in windows:
+        window.unroute_all(behavior="ignoreErrors")  # what is still on its way is of no test any more
         window.close()
 
 
