@@ -276,7 +276,7 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
     if before > today:
         raise ValueError(f"before is {before}, and today is {today}. Page views of days to come can't be pruned.")
     sealed = calendar.sealed_before if calendar is not None else None
-    bound = _never_back(before, calendar)
+    bound = _at_least_the_seal(before, calendar)
     pending = PageView.objects.using(using).pending().filter(timestamp__lt=start_of(bound, zone))
     if sealed is not None and (count := pending.filter(timestamp__lt=start_of(sealed, zone)).count()):
         raise PendingViews(
@@ -298,10 +298,12 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
 
 def bound_of(before: date) -> date:
     """Return the day before which `prune(before)` deletes: a seal is never moved back."""
-    return _never_back(before, Calendar.objects.using(router.db_for_write(PageView)).filter(pk=Calendar.ROW).first())
+    return _at_least_the_seal(
+        before, Calendar.objects.using(router.db_for_write(PageView)).filter(pk=Calendar.ROW).first()
+    )
 
 
-def _never_back(before: date, calendar: Calendar | None) -> date:
+def _at_least_the_seal(before: date, calendar: Calendar | None) -> date:
     return max(before, (calendar and calendar.sealed_before) or before)
 
 

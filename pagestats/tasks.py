@@ -116,8 +116,7 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
     """
     require_queue()
     rollups.backfill(batch_size=batch_size)
-    if under_way := rollups.under_way(using=router.db_for_write(PageView)):
-        raise under_way
+    rollups.refuse_while_rebuilding()
     runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
     if alive := runs.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).order_by("-updated").first():
         raise BackfillUnderWay(alive)

@@ -1,4 +1,5 @@
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import product
 from threading import Barrier, Lock, Thread
 from zoneinfo import ZoneInfo
@@ -13,7 +14,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
-from pagestats import conf, identity
+from pagestats import conf, identity, tasks
 from pagestats.hits import Hit
 from pagestats.identity import (
     DaySaltCache,
@@ -175,14 +176,15 @@ def test_making_the_salt_of_a_day_deletes_those_two_days_old():
     assert list(Salt.objects.order_by("day").values_list("day", flat=True)) == [date(2026, 3, 16), date(2026, 3, 17)]
 
 
-def test_the_clean_up_deletes_salts_two_days_old_of_a_site_without_page_views(monkeypatch):
+@pytest.mark.parametrize("door", [tasks.prune, partial(call_command, "cleanup_stale_sessions", verbosity=0)])
+def test_salts_two_days_old_go_from_a_site_without_page_views(monkeypatch, door):
     for day in range(2):
         an_id(at=MIDNIGHT + timedelta(days=day))
     days = Salt.objects.order_by("day").values_list("day", flat=True)
     assert list(days) == [date(2026, 3, 14), date(2026, 3, 15)]
     for now, left in [(2, [date(2026, 3, 15)]), (3, [])]:
         monkeypatch.setattr(timezone, "now", lambda at=MIDNIGHT + timedelta(days=now): at)
-        call_command("cleanup_stale_sessions", verbosity=0)
+        door()
         assert list(days.all()) == left
 
 

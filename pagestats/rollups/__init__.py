@@ -29,7 +29,7 @@ from pagestats.rollups.folding import (
     backfill_status,
     begin_backfill,
     fold,
-    under_way,
+    refuse_while_rebuilding,
 )
 from pagestats.rollups.verifying import (
     Drift,
@@ -73,13 +73,13 @@ __all__ = [
     "merge_paths",
     "rebuild",
     "refuse_sealed_days",
+    "refuse_while_rebuilding",
     "repair",
     "settle_totals",
     "slices",
     "take_off",
     "to_merge",
     "to_rebuild",
-    "under_way",
     "verification",
     "verify",
     "where_zones_differ",

@@ -25,7 +25,8 @@ from pagestats.rollups.folding import backfill, in_bounds
 VIEWS_IN_A_CHUNK = 500
 
 LONGEST_WRITE = timedelta(seconds=10)
-"""How long a writer may take between its look at the calendar and its writing."""
+"""How long a writer may take between what it sees of the calendar and its first lock: of a statement that is prepared,
+PostgreSQL takes the snapshot first."""
 PAUSE_FOR_WRITERS = timedelta(seconds=1)
 """Between two looks whether those that have written have committed, who may take as long as they like."""
 
@@ -333,7 +334,7 @@ def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
             sessions = {session_id for _, session_id in chunk}
             taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
             yield Done(taken, max(total, taken))
-        # Whoever looked at the calendar before it said that a rebuild is under way has written by then.
+        # Whoever saw the calendar before it said that a rebuild is under way has begun to write by then.
         time.sleep(max(0, until - time.monotonic()))
         if not (is_over := _change_zone(using=using)):
             yield Done(taken, max(total, taken))

@@ -33,7 +33,13 @@ class RebuildUnderWay(ValueError):
         )
 
 
-def under_way(*, using: str) -> RebuildUnderWay | None:
+def refuse_while_rebuilding() -> None:
+    """Raise `RebuildUnderWay` while the rollups are being rebuilt."""
+    if error := _under_way(using=router.db_for_write(Calendar)):
+        raise error
+
+
+def _under_way(*, using: str) -> RebuildUnderWay | None:
     """Return what to say while the rollups are being rebuilt, else None."""
     next_zone = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("next_zone", flat=True).first()
     return RebuildUnderWay() if next_zone else None
@@ -252,5 +258,5 @@ def backfill_status() -> BackfillStatus:
         pending=PageView.objects.pending().count(),
         stranded=_pending(can_be_folded=False, using=router.db_for_read(PageView)).count(),
         last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
-        rebuild=under_way(using=router.db_for_read(Calendar)),
+        rebuild=_under_way(using=router.db_for_read(Calendar)),
     )

@@ -297,7 +297,7 @@ def _insert(target: Target, rows: int, condition: str = "") -> str:
         arrays = ", ".join(f"%s::{kind}[]" for kind in types)
         values = f"SELECT * FROM unnest({arrays}){condition}"
     else:
-        row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{_while(target, condition)}"
+        row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{_where(target, condition)}"
         values = " UNION ALL ".join([row] * rows)
     return f"INSERT INTO {_into(target, 'postgresql')} {values}{_conflict(target, 'postgresql')}"
 
@@ -332,11 +332,11 @@ def _statement(target: Target, rows: int, dialect: str) -> str:
         return _insert(target, rows if rows <= FEW else MANY)
     row = f"({', '.join(['%s'] * len(target.columns))})"
     if target.while_in_zone:
-        return f"INSERT INTO {_into(target, dialect)} SELECT {row[1:-1]}{_while(target)}{_conflict(target, dialect)}"
+        return f"INSERT INTO {_into(target, dialect)} SELECT {row[1:-1]}{_where(target)}{_conflict(target, dialect)}"
     return f"INSERT INTO {_into(target, dialect)} VALUES {', '.join([row] * rows)}{_conflict(target, dialect)}"
 
 
-def _while(target: Target, condition: str = "") -> str:
+def _where(target: Target, condition: str = "") -> str:
     """Return the condition on which the one row of a target is written, besides another one."""
     if not target.while_in_zone:
         return condition

@@ -4,14 +4,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import router
 from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
-from pagestats.models import PageView
-from pagestats.rollups import Progress, backfill, backfill_status, rebuild, to_rebuild, under_way
+from pagestats.rollups import Progress, backfill, backfill_status, rebuild, refuse_while_rebuilding, to_rebuild
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
@@ -113,9 +111,3 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Rebuilt the rollups in {settings.TIME_ZONE}")
-
-
-def refuse_while_rebuilding() -> None:
-    """Raise `RebuildUnderWay` while the rollups are being rebuilt."""
-    if error := under_way(using=router.db_for_write(PageView)):
-        raise error

@@ -59,8 +59,8 @@ def _recording() -> Iterator[str]:
     yield f"recording is {'on' if conf.ENABLED else 'off: PAGESTATS_ENABLED is False'}"
     yield f"identity: {conf.IDENTITY}; an id lives {LIFETIMES[identity.lifetime()]}"
     yield f"reporting zone: {_zone()}"
-    yield f"rollups: {conf.ROLLUPS}"
-    yield f"page views are kept {'for ever' if (kept := conf.KEEP_PAGE_VIEWS) is None else f'{kept.days:,} days'}"
+    kept = "for ever" if conf.KEEP_PAGE_VIEWS is None else f"{conf.KEEP_PAGE_VIEWS.days:,} days"
+    yield f"rollups: {conf.ROLLUPS}; page views are kept {kept}"
     yield f"trusted proxies: {', '.join(conf.TRUSTED_PROXIES) or 'none'}"
 
 
