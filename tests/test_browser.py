@@ -60,6 +60,7 @@ def test_the_stats_page_the_admin_and_the_api_agree_under_any_server(visitor: Ma
     editor.get_by_label("Username").fill("editor")
     editor.get_by_label("Password").fill("editor")
     editor.get_by_role("button", name="Log in").click()
+    editor.get_by_role("heading", name="Health").wait_for()  # the last part of the page
     shown = editor.locator("#content").inner_text()
     answer = editor.request.get("/api/stats/").json()
 
