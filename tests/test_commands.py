@@ -1,10 +1,14 @@
+import json
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.apps import apps
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, get_commands
 from django.utils import timezone
 
 from pagestats import retention, rollups, tasks
@@ -15,6 +19,7 @@ from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
 
 DAY = timedelta(days=1)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*args, **options):
@@ -289,3 +294,62 @@ def test_days_that_are_sealed_while_a_backfill_runs_are_left_by_it():
         raw_views([("/late", "late", T0)])
         assert [done.processed for done in chunks] == [3]
     assert list(PageView.objects.pending().values_list("path", flat=True)) == ["/late"]
+
+
+COMMANDS: dict[str, list[str]] = {
+    "backfill_aggregates": [],
+    "cleanup_stale_sessions": [],
+    "pagestats_doctor": [],
+    "pagestats_erase": ["s"],
+    "pagestats_merge_paths": ["/a", "/b"],
+    "pagestats_prune": ["--before", "2026-01-01"],
+    "pagestats_report": [],
+    "pagestats_schedules": [],
+    "verify_aggregates": [],
+}
+
+CALL_THEM_ALL = """
+import json, sys
+import django
+from django.conf import settings
+from django.core.management import CommandError, call_command
+settings.DATABASES["default"]["NAME"] = sys.argv[1]
+django.setup()
+said = {}
+for command, arguments in json.loads(sys.argv[2]).items():
+    try:
+        call_command(command, *arguments, stdout=open(sys.argv[3], "w"))
+    except CommandError as error:
+        said[command] = str(error)
+print(json.dumps(said))
+"""
+
+
+def said_by_each_command(database, folder):
+    """Return why each command failed on a database of SQLite."""
+    assert {name for name, app in get_commands().items() if app == "pagestats"} == set(COMMANDS)
+    command = [sys.executable, "-c", CALL_THEM_ALL, str(database), json.dumps(COMMANDS), str(folder / "said")]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PAGESTATS_TEST_DB": "sqlite",
+        "PAGESTATS_TEST_SQLITE_FILE": str(folder / "unused"),
+    }
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_before_migrate_every_command_says_so(tmp_path):
+    said = said_by_each_command(tmp_path / "empty.sqlite3", tmp_path)
+    assert set(said) == set(COMMANDS)
+    for text in said.values():
+        assert text.endswith("Run manage.py migrate.") or "can't be used before manage.py migrate" in text
+        assert "pagestats_" in text
+
+
+def test_every_command_says_what_ails_the_database(tmp_path):
+    (tmp_path / "broken.sqlite3").write_bytes(b"no database" * 1_000)
+    said = said_by_each_command(tmp_path / "broken.sqlite3", tmp_path)
+    assert set(said) == set(COMMANDS)
+    assert set(said.values()) == {"The database 'default' can't be used: file is not a database"}

@@ -104,7 +104,7 @@ def test_a_report_says_what_cannot_be_told():
         ([], {"days": 0}, "--days is 0. Ask for at least one."),
         ([], {"days": 10**9}, "--days is 1000000000, more than the calendar has."),
         ([], {"days": 4000}, "are 4,000 days. Ask for at most 3,660."),
-        (["2026-03-14", "2026-03-14"], {"limit": -1}, "limit is -1, not from 0 to"),
+        (["2026-03-14", "2026-03-14"], {"limit": -1}, "limit is -1, not a number from 0 to"),
     ],
 )
 def test_a_report_of_no_range_is_refused(arguments, options, why):

@@ -55,7 +55,7 @@ def active(
     Raises `UnknownPage` where the public asks for any other path, `Refused` for a path with a NUL character.
     """
     if limit is not None and limit < 0:
-        raise Refused(f"limit is {limit}, below zero. Use None for all.")
+        raise Refused(f"limit is {limit}, below zero. Use 0 or more, or leave it out for all.")
     titles = titles or partial(shown_titles, public=public)
     if path is not None and not _may_be_asked(path, titles if public else None):
         raise UnknownPage(f"path is {path!r:.100}, which is no page that the public may know of.")

@@ -58,7 +58,7 @@ def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bo
             the 2,000 most viewed paths. The counts, `total_paths` too, are of all.
     """
     if limit is not None and limit < 0:
-        raise ValueError(f"limit is {limit}, below zero. Use None for all.")
+        raise ValueError(f"limit is {limit}, below zero. Use 0 or more, or leave it out for all.")
     now = active(at=at, limit=limit, public=public)
     views, visitors = _totals()
     pages, total_paths = _page_stats(limit, public=public)

@@ -254,7 +254,7 @@ def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any
     if (days := (end - start).days + 1) > MOST_DAYS:
         raise Refused(f"{start} to {end} are {days:,} days. Ask for at most {MOST_DAYS:,}.")
     if limit is not None and not 0 <= limit <= MOST_ROWS:
-        raise Refused(f"limit is {limit}, not from 0 to {MOST_ROWS:,}. Use None for all.")
+        raise Refused(f"limit is {limit}, not a number from 0 to {MOST_ROWS:,}.")
     if not 0 <= offset <= MOST_ROWS:
         raise Refused(f"offset is {offset}, not from 0 to {MOST_ROWS:,}. Use 0 for the first row.")
     for name, asked, known in (("by", by, get_args(By)), ("order", order, get_args(Order))):

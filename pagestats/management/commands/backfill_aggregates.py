@@ -3,17 +3,18 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
+from pagestats.management.base import StatsCommand
 from pagestats.rollups import Progress, backfill, backfill_status, rebuild, refuse_while_rebuilding, to_rebuild
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
-class Command(BaseCommand):
+class Command(StatsCommand):
     """manage.py backfill_aggregates."""
 
     help = (

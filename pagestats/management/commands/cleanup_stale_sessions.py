@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from pagestats.formats import counted
+from pagestats.management.base import StatsCommand
 from pagestats.retention import clean_up, delete_expired_salts
 
 
-class Command(BaseCommand):
+class Command(StatsCommand):
     """manage.py cleanup_stale_sessions."""
 
     help = (

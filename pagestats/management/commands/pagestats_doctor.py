@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from pagestats import addresses, identity, schedules, stats
 from pagestats.conf import conf
-from pagestats.management.base import AnyTextCommand
+from pagestats.management.base import StatsCommand
 from pagestats.models import Calendar, Salt
 from pagestats.rollups import backfill_status, where_zones_differ
 from pagestats.tasks import NoCluster
 
 
-class Command(AnyTextCommand):
+class Command(StatsCommand):
     """manage.py pagestats_doctor."""
 
     help = (

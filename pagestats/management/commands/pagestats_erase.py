@@ -6,11 +6,11 @@ from django.core.management.base import CommandError, CommandParser
 
 from pagestats import retention
 from pagestats.formats import counted
-from pagestats.management.base import AnyTextCommand
+from pagestats.management.base import StatsCommand
 from pagestats.rollups import SealedDay
 
 
-class Command(AnyTextCommand):
+class Command(StatsCommand):
     """manage.py pagestats_erase."""
 
     help = (

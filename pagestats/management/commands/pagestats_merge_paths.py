@@ -7,11 +7,11 @@ from tqdm import tqdm
 
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
-from pagestats.management.base import AnyTextCommand
+from pagestats.management.base import StatsCommand
 from pagestats.rollups import Done, merge_paths, to_merge
 
 
-class Command(AnyTextCommand):
+class Command(StatsCommand):
     """manage.py pagestats_merge_paths."""
 
     help = (

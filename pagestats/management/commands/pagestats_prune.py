@@ -3,17 +3,18 @@
 from datetime import date
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
 from pagestats import retention
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size, day
+from pagestats.management.base import StatsCommand
 from pagestats.rollups import Done
 
 
-class Command(BaseCommand):
+class Command(StatsCommand):
     """manage.py pagestats_prune."""
 
     help = (

@@ -15,13 +15,13 @@ from django.utils import timezone
 from pagestats import identity
 from pagestats.formats import counted, printable
 from pagestats.management.arguments import day
-from pagestats.management.base import AnyTextCommand
+from pagestats.management.base import StatsCommand
 from pagestats.stats import By, Order, Refused, Report, report, reporting_day
 
 DAYS = 30
 
 
-class Command(AnyTextCommand):
+class Command(StatsCommand):
     """manage.py pagestats_report."""
 
     help = (

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from pagestats import schedules
 from pagestats.conf import conf
+from pagestats.management.base import StatsCommand
 from pagestats.tasks import NoCluster
 
 
-class Command(BaseCommand):
+class Command(StatsCommand):
     """manage.py pagestats_schedules."""
 
     help = (

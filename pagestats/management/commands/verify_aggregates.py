@@ -10,7 +10,7 @@ from django.db import router
 from tqdm import tqdm
 
 from pagestats.formats import counted, printable
-from pagestats.management.base import AnyTextCommand
+from pagestats.management.base import StatsCommand
 from pagestats.models import PageView
 from pagestats.recount import LocalTimes, refuse_local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
@@ -18,7 +18,7 @@ from pagestats.rollups import Drift, Slice, begin_verification, slices, verifica
 CHECKED = {"cells": "cell", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 
 
-class Command(AnyTextCommand):
+class Command(StatsCommand):
     """manage.py verify_aggregates."""
 
     help = (
