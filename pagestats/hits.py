@@ -38,6 +38,11 @@ def instant(at: datetime | None) -> datetime:
     return at.astimezone(UTC)
 
 
+def nearest_instant(at: datetime) -> datetime:
+    """Return a stored instant, or the first or last one of YEARS where plain SQL stored one outside of them."""
+    return min(max(at, EARLIEST), LATEST - timedelta(microseconds=1))
+
+
 def day_of(at: datetime, zone: ZoneInfo) -> date:
     """Return the day in a zone on which an instant is: the last one that has begun.
 

@@ -111,8 +111,12 @@ REPORT = an_object(
         views=COUNT,
         visitors=PERHAPS,
     ),
-    total_rows={**COUNT, "description": "How many pages were viewed in the range, those that are not shown too."},
-    reason={"type": "string", "description": "Why the visitors of pages can't be told, else empty."},
+    total_rows={
+        **COUNT,
+        "description": "How many pages were viewed in the range, those that are not shown too; with `search`, how many "
+        "of those that may be shown were found. 0 without `dimension`.",
+    },
+    reason={"type": "string", "description": "Why the visitors of some pages can't be told, else empty."},
     previous={
         **COMPARED,
         "description": "As many days before the range; null unless asked for, and where it can't be told.",

@@ -483,13 +483,17 @@ class LastingSite(Site):
         )
 
     def pages(self, start: datetime.date, end: datetime.date) -> tuple[tuple[str, int, int | None], ...]:
-        """Count (path, views, visitors) of each page of a range, most viewed first; of no page visitors or of all."""
+        """Count (path, views, visitors) of each page of a range, most viewed first; no visitors where they can't be
+        told.
+        """
         sessions: dict[str, list[str]] = defaultdict(list)
         for view in self.counted():
             if start <= self.day(view) <= end:
                 sessions[view.path].append(view.session_id)
-        is_crossed = self.is_crossed(start, end)
-        rows = [(path, None if is_crossed else len(set(there)), len(there)) for path, there in sessions.items()]
+        rows = [
+            (path, None if self.is_crossed(start, end, path) else len(set(there)), len(there))
+            for path, there in sessions.items()
+        ]
         return tuple((path, views, visitors) for path, visitors, views in most_first(rows))
 
     def hours(

@@ -75,7 +75,14 @@ def test_all_begins_with_the_first_page_view_and_goes_back_ten_years_at_most():
         ({"period": "custom"}, "Give the first and the last day, such as 2026-01-31."),
         ({"period": "custom", "start": "2026-01-01"}, "Give the first and the last day, such as 2026-01-31."),
         ({"start": "yesterday", "end": "2026-01-01"}, "Give the first and the last day, such as 2026-01-31."),
-        ({"start": "0001-01-01", "end": "2026-01-01"}, "Give the first and the last day, such as 2026-01-31."),
+        (
+            {"start": "0001-01-01", "end": "2026-01-01"},
+            "0001-01-01 is outside the years 1970 to 2199. Choose other days.",
+        ),
+        (
+            {"start": "2026-01-01", "end": "2200-01-01"},
+            "2200-01-01 is outside the years 1970 to 2199. Choose other days.",
+        ),
         ({"start": "2026-02-30", "end": "2026-03-01"}, "Give the first and the last day, such as 2026-01-31."),
         ({"start": "2026-02-02", "end": "2026-02-01"}, "The first day is after the last one. Exchange them."),
         ({"start": "2028-03-01", "end": "2028-03-02"}, "The first day is yet to come. Choose one up to today."),
@@ -87,6 +94,18 @@ def test_what_is_no_period_is_said_and_the_last_30_days_are_shown(query, why):
     assert (period.name, period.start, period.end, period.fault) == ("30d", date(2028, 1, 31), TODAY, why)
     typed = (query.get("start", ""), query.get("end", "")) if query.get("period") != "fortnight" else None
     assert period.fields == (typed or ("2028-01-31", f"{TODAY}"))  # what is to be mended stays in the form
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("year", [1000, 1969, 1970, 2300])
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_page_view_outside_the_years_of_reports_leaves_the_page_alone(admin_client, year, is_alone):
+    raw_views([("/old", "s", datetime(year, 1, 1, tzinfo=UTC))])
+    if not is_alone:
+        record_page_views([a_hit(path="/now", at=instant(None))])
+    for address in (f"{STATS}?period=all", f"{STATS}page/?path=/old", f"{STATS}csv/active/"):
+        assert admin_client.get(address).status_code == 200
+    assert admin_client.get(STATS).context["total_page_views"] == ("1" if is_alone else "2")
 
 
 @pytest.mark.django_db

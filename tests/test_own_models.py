@@ -597,6 +597,30 @@ def test_visitors_over_a_day_before_which_page_views_were_pruned_are_not_guessed
     assert [views for views, _ in figures(posts(), days=8, at=T0)] == [8]
 
 
+@pytest.mark.parametrize("are_pending", [False, True])
+def test_visitors_of_a_page_that_nobody_viewed_before_the_pruning_are_told(db, source, are_pending):
+    source(slug="slug")
+    a_post(slug="hello")
+    a_post(slug="old")
+    record_page_views(a_hit(path="/old", at=T0 - days * DAY) for days in range(10))
+    list(prune(T0.astimezone(AMSTERDAM).date() - 4 * DAY))
+    if are_pending:
+        raw_views(("/hello", session_id, T0) for session_id in "ssr")
+    else:
+        record_page_views(
+            a_hit(path="/hello", session_id=session_id, at=T0 + days * DAY) for session_id in "sr" for days in range(2)
+        )
+    end = T0 + DAY
+    rows = {
+        post.slug: (post.visitors, post.lately)
+        for post in with_visitors(with_visitors(Post.objects.all()), days=9, at=end, name="lately")
+    }
+    assert rows == {"hello": (2, 2), "old": (None, rows["old"][1])}
+    day = end.astimezone(AMSTERDAM).date()
+    told = report(day - 8 * DAY, day, dimension="page")
+    assert {row.value: row.visitors for row in told.rows} == {f"/{slug}": lately for slug, (_, lately) in rows.items()}
+
+
 def test_uuids_are_written_as_python_writes_them(db):
     from django.db.models import UUIDField, Value
 

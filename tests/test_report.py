@@ -435,19 +435,24 @@ def test_a_year_before_29_february_is_28_february(start, end):
         ((date(1969, 12, 31), TODAY, {}), "start is 1969-12-31, outside the years 1970 to 2199."),
         ((TODAY, date(2200, 1, 1), {}), "end is 2200-01-01, outside the years 1970 to 2199."),
         ((TODAY, TODAY + 3660 * DAY, {}), "are 3,661 days. Ask for at most 3,660."),
-        ((TODAY, TODAY, {"limit": -1}), "limit is -1, not a number from 0 to 1,000,000,000."),
-        ((TODAY, TODAY, {"offset": -1}), "offset is -1, not from 0 to 1,000,000,000."),
-        ((TODAY, TODAY, {"limit": 2**64}), "limit is 18446744073709551616, not a number from 0 to"),
+        ((TODAY, TODAY, {"limit": -1}), "limit is -1, not a whole number from 0 to 1,000,000,000."),
+        ((TODAY, TODAY, {"offset": -1}), "offset is -1, not a whole number from 0 to 1,000,000,000."),
+        ((TODAY, TODAY, {"limit": 2**64}), "limit is 18446744073709551616, not a whole number from 0 to"),
+        ((TODAY, TODAY, {"limit": "5"}), "limit is '5', not a whole number"),
+        ((TODAY, TODAY, {"limit": True}), "limit is True, not a whole number"),
+        ((TODAY, TODAY, {"offset": None}), "offset is None, not a whole number"),
         ((TODAY, TODAY, {"dimension": "country"}), "dimension is 'country'. Use 'page', or None for the whole site."),
-        ((TODAY, TODAY, {"value": "/a"}), "value is '/a', of no dimension. Give dimension='page' with it."),
-        ((TODAY, TODAY, {"dimension": "page", "value": "/\0"}), "not a path. Use a str without NUL"),
-        ((TODAY, TODAY, {"dimension": "page", "value": "/\ud800"}), "not a path. Use a str without NUL"),
-        ((TODAY, TODAY, {"dimension": "page", "value": b"/a"}), "value is b'/a', not a path"),
+        ((TODAY, TODAY, {"value": "/a"}), "value is '/a', of no dimension. Give the dimension page with it."),
+        ((TODAY, TODAY, {"dimension": "page", "value": "/\0"}), "not a path: a NUL character or a lone surrogate"),
+        ((TODAY, TODAY, {"dimension": "page", "value": "/\ud800"}), "not a path: a NUL character or a lone surrogate"),
+        ((TODAY, TODAY, {"dimension": "page", "value": b"/a"}), "value is b'/a', a bytes, not a path."),
+        ((TODAY, TODAY, {"dimension": []}), "dimension is []. Use 'page'"),
+        ((TODAY, TODAY, {"dimension": "page", "search": 5}), "search is 5, a int, not a text."),
         ((TODAY, TODAY, {"by": "week"}), "by is 'week'. Use 'day' or 'hour'."),
         ((TODAY, TODAY, {"order": "title"}), "order is 'title'. Use '-views' or 'views' or '-visitors' or"),
         (
             (TODAY, TODAY, {"search": "a"}),
-            "search is 'a', and there are no rows to search. Give dimension=",
+            "search is 'a', and there are no rows to search. Give the dimension page alone.",
         ),
         ((TODAY, TODAY, {"search": "a", "dimension": "page", "value": "/a"}), "there are no rows to search"),
         ((TODAY, TODAY + 2 * DAY, {"by": "hour"}), "are 3 days, too many for hours. Ask for at most 2, or by day."),
@@ -553,11 +558,31 @@ def test_pages_over_a_seal_have_views_and_a_reason_instead_of_visitors(sealed):
     told = report(TODAY, TODAY + 9 * DAY, dimension="page")
     assert told.rows == (("/a", 4, None), ("/b", 1, None))
     assert (told.visitors, told.total_rows) == (2, 2)
-    assert told.reason.startswith("The visitors of pages from 2026-03-14 to 2026-03-23 can't be told")
-    with pytest.raises(CannotTell, match="The visitors of pages from"):
+    assert told.reason.startswith("The visitors of some pages from 2026-03-14 to 2026-03-23 can't be told")
+    with pytest.raises(CannotTell, match="The visitors of some pages from"):
         report(TODAY, TODAY + 9 * DAY, dimension="page", order="-visitors")
     since = report(SEAL, TODAY + 9 * DAY, dimension="page", order="-visitors")
     assert (since.rows, since.reason) == ((("/a", 2, 1),), "")
+
+
+def test_of_pages_over_a_seal_those_are_told_that_nobody_viewed_before_it(sealed):
+    for session_id in ("t", "u"):
+        record_page_view(a_hit(path="/new", session_id=session_id, at=T0 + 9 * DAY))
+    told = report(TODAY, TODAY + 9 * DAY, dimension="page")
+    assert told.rows == (("/a", 4, None), ("/new", 2, 2), ("/b", 1, None))
+    assert told.reason
+    told = report(SEAL - DAY, TODAY + 9 * DAY, dimension="page")
+    assert told.rows == (("/a", 3, None), ("/new", 2, 2))
+    PageView.objects.filter(path="/a").delete()
+    Rollup.objects.filter(dimension="page", value="/a").delete()
+    told = report(SEAL - DAY, TODAY + 9 * DAY, dimension="page", order="-visitors")
+    assert (told.rows, told.reason) == ((("/new", 2, 2),), "")
+
+
+def test_of_pages_over_a_seal_a_pending_view_leaves_only_its_own_untold(sealed):
+    raw_views([on(TODAY + 8 * DAY, "t", "/b"), on(TODAY + 8 * DAY, "t", "/new")])
+    told = report(TODAY, TODAY + 8 * DAY, dimension="page")
+    assert told.rows == (("/a", 3, 1), ("/b", 2, None), ("/new", 1, 1))
 
 
 def test_a_comparison_that_cannot_be_told_is_none(sealed):

@@ -88,7 +88,7 @@ def test_a_report_says_what_cannot_be_told():
     Seal.objects.create(before="2026-03-14", open_from="2026-03-14")
     lines = run("pagestats_report", "2026-03-13", "2026-03-14").splitlines()
     assert lines[-3].split() == ["/a", "2", "not", "known"]
-    assert lines[-1].startswith("The visitors of pages from 2026-03-13 to 2026-03-14 can't be told")
+    assert lines[-1].startswith("The visitors of some pages from 2026-03-13 to 2026-03-14 can't be told")
     with pytest.raises(CommandError, match="The visitors of '/a' from 2026-03-13"):
         call_command("pagestats_report", "2026-03-13", "2026-03-14", page="/a")
 
@@ -101,10 +101,12 @@ def test_a_report_says_what_cannot_be_told():
         (["yesterday"], {}, "argument START: 'yesterday' is not a day, such as 2026-01-31."),
         (["2026-03-14", "x"], {}, "argument END: 'x' is not a day"),
         (["2026-03-14"], {"days": 3}, "START and --days are two ways to name a range."),
-        ([], {"days": 0}, "--days is 0. Ask for at least one."),
-        ([], {"days": 10**9}, "--days is 1000000000, more than the calendar has."),
-        ([], {"days": 4000}, "are 4,000 days. Ask for at most 3,660."),
-        (["2026-03-14", "2026-03-14"], {"limit": -1}, "limit is -1, not a number from 0 to"),
+        ([], {"days": 0}, "--days is 0, not a number from 1 to 3,660."),
+        ([], {"days": 10**9}, "--days is 1000000000, not a number from 1 to 3,660."),
+        ([], {"days": 3661}, "--days is 3661, not a number from 1 to 3,660."),
+        (["1999-01-01", "2026-03-14"], {}, "days. Ask for at most 3,660."),
+        (["2150-01-01"], {}, "START is 2150-01-01, and today is "),
+        (["2026-03-14", "2026-03-14"], {"limit": -1}, "limit is -1, not a whole number from 0 to"),
     ],
 )
 def test_a_report_of_no_range_is_refused(arguments, options, why):

@@ -93,7 +93,7 @@ def test_a_limit_cuts_the_lists_and_none_of_the_counts(pending):
 
 
 def test_a_negative_limit_is_refused():
-    with pytest.raises(ValueError, match="limit is -1, below zero"):
+    with pytest.raises(ValueError, match="limit is -1, not a whole number from 0"):
         snapshot(limit=-1)
 
 

@@ -100,7 +100,7 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
     elif name == CUSTOM:
         typed = query.get("start", ""), query.get("end", "")
         try:
-            start, end = map(_day, typed)
+            start, end = map(date.fromisoformat, typed)
         except ValueError:
             fault = _("Give the first and the last day, such as 2026-01-31.")
         else:
@@ -122,6 +122,9 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
 
 
 def _fault(start: date, end: date, today: date) -> str:
+    if outside := [day for day in (start, end) if day.year not in YEARS]:
+        years = {"day": outside[0], "first": YEARS.start, "last": YEARS.stop - 1}
+        return _("%(day)s is outside the years %(first)s to %(last)s. Choose other days.") % years
     if start > end:
         return _("The first day is after the last one. Exchange them.")
     if start > today:
@@ -129,10 +132,3 @@ def _fault(start: date, end: date, today: date) -> str:
     if (min(end, today) - start).days >= MOST_DAYS:
         return _("That is longer than ten years. Choose a shorter period.")
     return ""
-
-
-def _day(text: str) -> date:
-    day = date.fromisoformat(text)
-    if day.year not in YEARS:
-        raise ValueError
-    return day

@@ -28,7 +28,7 @@ from pagestats.admin.reading import read
 from pagestats.conf import conf
 from pagestats.content import Titled
 from pagestats.formats import number, span, thousands
-from pagestats.hits import instant, start_of
+from pagestats.hits import instant, nearest_instant, start_of
 from pagestats.live import active_response
 from pagestats.models import Calendar, Stats
 from pagestats.stats import (
@@ -172,7 +172,7 @@ class StatsAdmin(FactAdmin):
         self._check(request)
         at = instant(None)
         stats = snapshot(at=at, limit=0)
-        first_day = stats.tracking_since and reporting_day(stats.tracking_since)
+        first_day = stats.tracking_since and reporting_day(nearest_instant(stats.tracking_since))
         return at, stats, picked(request.GET, today=reporting_day(at), first_day=first_day)
 
     def _asked(self, verb: Callable[..., Any], *args: Any, **asked: Any) -> Any:

@@ -160,8 +160,8 @@ class PageFigure(Func):
 
     It is written as SQL, and only when the statement is made: a queryset may be kept for days, and its range moves on.
     While a page view is pending, those of the path are found by an index of their own, in the same statement.
-    NULL: it can't be told, since page views that would tell who came back were pruned, or since the path is longer than
-    those that are stored.
+    NULL: it can't be told, since page views of the path that would tell who came back were pruned, or since it is
+    longer than those that are stored.
     """
 
     output_field = BigIntegerField()
@@ -243,8 +243,7 @@ class _Words:
         )
         pending = self._pending(f"COUNT(DISTINCT {self.page_views}.session_id)", (unseen, params))
         if not self.is_of_range:
-            sealed = f"EXISTS (SELECT 1 FROM {self._table(Seal)} ps_s)"
-            return _unless((sealed, ()), _sum(self._of_all_time("visitors"), pending))
+            return _unless(self._is_sealed_ever(), _sum(self._of_all_time("visitors"), pending))
         returned = self._integer(
             f"(SELECT SUM(ps_b.visitors) FROM {self._table(Return)} ps_b WHERE ps_b.dimension = %s"
             f" AND ps_b.value = {self.path} AND ps_b.previous_day >= %s AND ps_b.previous_day <= %s"
@@ -258,10 +257,22 @@ class _Words:
         """Return whether a seal stands in the range over which it can't be told who came back: see `stats.ranges`."""
         start, end = self.days
         pending, params = self._pending_rows()
+        viewed, viewed_params = self._viewed_before_seal(" AND ps_v.day >= %s")
         return (
             f"EXISTS (SELECT 1 FROM {self._table(Seal)} ps_s WHERE ps_s.before > %s AND ps_s.before <= %s{self.anew}"
-            f" AND (ps_s.open_from <= %s OR EXISTS (SELECT 1 {pending})))"
-        ), (start, end, end, *params)
+            f" AND {viewed} AND (ps_s.open_from <= %s OR EXISTS (SELECT 1 {pending})))"
+        ), (start, end, *viewed_params, start, end, *params)
+
+    def _is_sealed_ever(self) -> Compiled:
+        """Return whether a seal stands after views of the page: of all time, anybody may come back over it yet."""
+        viewed, params = self._viewed_before_seal()
+        return f"EXISTS (SELECT 1 FROM {self._table(Seal)} ps_s WHERE {viewed})", params
+
+    def _viewed_before_seal(self, since: str = "") -> Compiled:
+        return (
+            f"EXISTS (SELECT 1 FROM {self._table(Rollup)} ps_v WHERE ps_v.dimension = %s AND ps_v.value = {self.path}"
+            f" AND ps_v.day < ps_s.before AND ps_v.views > 0{since}{self.anew})"
+        ), (self.dimension, *self.path_params)
 
     def _of_all_time(self, column: str) -> Compiled:
         stored = f"(SELECT ps_t.{column} FROM {self._table(PageTotal)} ps_t WHERE ps_t.path = {self.path}{self.anew})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +12,9 @@ from django.db.models import Count, Model
 
 from pagestats import content
 from pagestats.content import Titled
-from pagestats.hits import PATH_LENGTH, instant, shorten
+from pagestats.hits import instant
 from pagestats.models import ActiveSession
-from pagestats.stats.refusals import Refused, UnknownPage
+from pagestats.stats.refusals import UnknownPage, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import shown_titles
 
 
@@ -52,14 +51,14 @@ def active(
             source knows or PAGESTATS_CLIENT_PATHS matches are listed. The number of visitors is of all.
         titles: for a door that keeps them, what tells the titles of those paths that may be shown.
 
-    Raises `UnknownPage` where the public asks for any other path, `Refused` for a path with a NUL character.
+    Raises `UnknownPage` where the public asks for any other path; `Refused` for a limit or a path that is none.
     """
-    if limit is not None and limit < 0:
-        raise Refused(f"limit is {limit}, below zero. Use 0 or more, or leave it out for all.")
+    refuse_no_number_of_rows("limit", 0 if limit is None else limit)
+    stored = None if path is None else stored_path("path", path)
     titles = titles or partial(shown_titles, public=public)
-    if path is not None and not _may_be_asked(path, titles if public else None):
+    if path is not None and public and path not in titles([path]):
         raise UnknownPage(f"path is {path!r:.100}, which is no page that the public may know of.")
-    counts = _by_path(instant(at), path)
+    counts = _by_path(instant(at), stored)
     shown = titles(row.path for row in counts) if public else None
     return Active(
         visitors=sum(count for _, count in counts),
@@ -68,9 +67,9 @@ def active(
 
 
 def active_visitors(path: str | None = None, *, at: datetime | None = None) -> int:
-    """Return how many visitors are on the site now, or on the page at one path."""
+    """Return how many visitors are on the site now, or on the page at one path; raise `Refused` for what is no path."""
     sessions = ActiveSession.objects.active(instant(at))
-    return (sessions if path is None else sessions.filter(current_path=shorten(path, PATH_LENGTH))).count()
+    return (sessions if path is None else sessions.filter(current_path=stored_path("path", path))).count()
 
 
 def active_on(thing: Model, *, at: datetime | None = None) -> int:
@@ -79,16 +78,10 @@ def active_on(thing: Model, *, at: datetime | None = None) -> int:
     return 0 if path is None else active_visitors(path, at=at)
 
 
-def _may_be_asked(path: str, titles: Callable[[Iterable[str]], Mapping[str, Titled]] | None) -> bool:
-    if re.search("[\x00\ud800-\udfff]", path):
-        raise Refused(f"path is {path!r:.100}, not a path. Use a str without NUL and without lone surrogates.")
-    return titles is None or path in titles([path])
-
-
 def _by_path(at: datetime, path: str | None) -> list[PathCount]:
     """Return the paths with the most visitors first, equal counts by path, byte by byte."""
     sessions: Any = ActiveSession.objects.active(at)
     if path is not None:
-        sessions = sessions.filter(current_path=shorten(path, PATH_LENGTH))
+        sessions = sessions.filter(current_path=path)
     counts = sessions.values("current_path").annotate(count=Count("pk")).order_by("-count", "current_path")
     return [PathCount(*row) for row in counts.values_list("current_path", "count")]

@@ -56,9 +56,9 @@ def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bo
         public: True is for readers without the permission, since a path can be a secret: the two lists are of paths
             that a content source knows or PAGESTATS_CLIENT_PATHS matches, and with a limit the pages are those among
             the 2,000 most viewed paths. The counts, `total_paths` too, are of all.
+
+    Raises `Refused`, a `ValueError`, for a limit that is none.
     """
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit is {limit}, below zero. Use 0 or more, or leave it out for all.")
     now = active(at=at, limit=limit, public=public)
     views, visitors = _totals()
     pages, total_paths = _page_stats(limit, public=public)

@@ -12,12 +12,12 @@ from django.db.models import F, Model, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
 from pagestats import content, sql
-from pagestats.hits import PATH_LENGTH, instant, shorten
+from pagestats.hits import instant
 from pagestats.models import PageTotal, PageView
 from pagestats.patterns import Undecided
 from pagestats.rollups import PAGE
 from pagestats.stats.ranges import MOST_DAYS
-from pagestats.stats.refusals import Refused
+from pagestats.stats.refusals import Refused, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import address
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
@@ -51,8 +51,8 @@ def with_visitors(
 ) -> Rows:
     """Give each row of a queryset the visitors of its page, like `with_views`.
 
-    Where ids live one day they are daily visitors. None: it can't be told, since page views that would tell who came
-    back were pruned, of all time or within the range.
+    Where ids live one day they are daily visitors. None: it can't be told, since page views of this page that would
+    tell who came back were pruned, of all time or within the range.
     """
     return _with(queryset, "visitors", name, _range(days, at))
 
@@ -77,9 +77,8 @@ def _require_source(model: type[Model], figure: str) -> None:
 
 
 def views_on(path: str, *, days: int | None = None, at: datetime | None = None) -> int:
-    """Return the views of the page at a path, which need not be that of an object."""
-    using = router.db_for_read(PageTotal)
-    path = shorten(path, PATH_LENGTH)
+    """Return the views of the page at a path, which need not be that of an object; raise `Refused` for no path."""
+    using, path = router.db_for_read(PageTotal), stored_path("path", path)
     return sql.page_figure(path, "views", dimension=PAGE, range=_range(days, at), using=using) or 0
 
 
@@ -99,8 +98,7 @@ def popular(*, days: int | None = 7, limit: int = 10, at: datetime | None = None
     many objects share their pages. Of two objects on one page the first created is it. Arguments: as of `with_views`;
     raises `NoPage` as it does.
     """
-    if limit < 0:
-        raise Refused(f"limit is {limit}, below zero. Use 0 for none.")
+    refuse_no_number_of_rows("limit", limit)
     range = _range(days, at)
     if range:
         range = range.settled(router.db_for_read(PageView))

@@ -7,7 +7,6 @@ Views that no rollup contains yet are looked up and added.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -36,16 +35,14 @@ from django.utils.translation import gettext as _
 
 from pagestats import sql
 from pagestats.content import Titled
-from pagestats.hits import PATH_LENGTH, YEARS, day_of, instant, shorten, start_of
+from pagestats.hits import YEARS, day_of, instant, start_of
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Return, Rollup, Seal, Visitor
 from pagestats.rollups import PAGE, WHOLE_SITE, Key
-from pagestats.stats.refusals import CannotTell, Refused, UnknownPage
+from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import depths, shown_titles
 
 MOST_DAYS = 3660
 MOST_DAYS_BY_HOUR = 2
-MOST_ROWS = 10**9
-"""Of a limit and an offset; every database can add the two."""
 
 By = Literal["day", "hour"]
 Order = Literal["-views", "views", "-visitors", "visitors", "value", "-value"]
@@ -123,7 +120,7 @@ class Report(Figures):
     titles: dict[str, Titled]
     """By the value of each row."""
     reason: str
-    """Why the visitors of rows can't be told, else ""."""
+    """Why the visitors of some rows can't be told, else ""."""
     previous: Figures | None
     year_before: Figures | None
 
@@ -208,10 +205,10 @@ def report(
     Raises `Refused`, a `ValueError`, for arguments that it does not take; `CannotTell` where page views that would
     tell a figure, or an order by visitors, were pruned; `UnknownPage` where the public asks for any other path.
     """
-    _check(start, end, limit=limit, offset=offset, by=by, order=order)
+    _check(start, end, limit=limit, offset=offset, by=by, order=order, search=search)
     key = _key(dimension, value)
     if search and (dimension is None or value is not None):
-        raise Refused(f"search is {search!r:.100}, and there are no rows to search. Give dimension={PAGE!r} alone.")
+        raise Refused(f"search is {search!r:.100}, and there are no rows to search. Give the dimension {PAGE} alone.")
     if public and value is not None and key.value not in shown_titles([key.value], public=True):
         raise UnknownPage(f"value is {value!r:.100}, which is no page that the public may know of.")
 
@@ -243,20 +240,20 @@ def report(
     return told
 
 
-def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any) -> None:
+def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any, search: Any) -> None:
     for name, day in (("start", start), ("end", end)):
         if not isinstance(day, date) or isinstance(day, datetime):
-            raise Refused(f"{name} is {day!r}, not a date. Use a datetime.date.")
+            raise Refused(f"{name} is {day!r:.100}, not a date. Use a datetime.date.")
         if day.year not in YEARS:
             raise Refused(f"{name} is {day}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
     if start > end:
         raise Refused(f"start is {start}, after end, which is {end}. Exchange them.")
     if (days := (end - start).days + 1) > MOST_DAYS:
         raise Refused(f"{start} to {end} are {days:,} days. Ask for at most {MOST_DAYS:,}.")
-    if limit is not None and not 0 <= limit <= MOST_ROWS:
-        raise Refused(f"limit is {limit}, not a number from 0 to {MOST_ROWS:,}.")
-    if not 0 <= offset <= MOST_ROWS:
-        raise Refused(f"offset is {offset}, not from 0 to {MOST_ROWS:,}. Use 0 for the first row.")
+    refuse_no_number_of_rows("limit", 0 if limit is None else limit)
+    refuse_no_number_of_rows("offset", offset)
+    if not isinstance(search, str):
+        raise Refused(f"search is {search!r:.100}, a {type(search).__name__}, not a text.")
     for name, asked, known in (("by", by, get_args(By)), ("order", order, get_args(Order))):
         if asked not in known:
             raise Refused(f"{name} is {asked!r:.100}. Use {' or '.join(map(repr, known))}.")
@@ -267,15 +264,13 @@ def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any
 
 
 def _key(dimension: Any, value: Any) -> Key:
-    if dimension not in {None, PAGE}:
+    if dimension not in (None, PAGE):
         raise Refused(f"dimension is {dimension!r:.100}. Use {PAGE!r}, or None for the whole site.")
     if value is None:
         return WHOLE_SITE
     if dimension is None:
-        raise Refused(f"value is {value!r:.100}, of no dimension. Give dimension={PAGE!r} with it.")
-    if not isinstance(value, str) or re.search("[\x00\ud800-\udfff]", value):
-        raise Refused(f"value is {value!r:.100}, not a path. Use a str without NUL and without lone surrogates.")
-    return Key(PAGE, shorten(value, PATH_LENGTH))
+        raise Refused(f"value is {value!r:.100}, of no dimension. Give the dimension {PAGE} with it.")
+    return Key(PAGE, stored_path("value", value))
 
 
 @dataclass(frozen=True)
@@ -619,12 +614,13 @@ def _pages(span: Span, *, limit: int | None, offset: int, order: Order, search: 
         shown = [row for row in shown if _is_found(search, row.value, titles[row.value].title)]
         total = len(shown)
     seals = _seals(WHOLE_SITE, span)
-    reason = seals.reason(None, span) if seals.crossed else ""
+    untold = _untold(seals, span)
+    reason = seals.reason(None, span) if untold else ""
     if reason and order.endswith("visitors"):
         raise CannotTell(reason)
-    rows = tuple(shown[offset - first :][:limit])
+    rows = shown[offset - first :][:limit]
     return _Pages(
-        rows=tuple(row._replace(visitors=None) for row in rows) if reason else rows,
+        rows=tuple(row._replace(visitors=None) if row.value in untold else row for row in rows),
         total=total,
         titles={row.value: titles[row.value] for row in rows},
         reason=reason,
@@ -665,13 +661,18 @@ class _Seals(NamedTuple):
     """What the seals leave to be told of the visitors of pages."""
 
     crossed: tuple[date, ...]
-    """Those over which visitors came back who can't be known again."""
+    """Those over which visitors may have come back who can't be known again."""
+    open_ones: tuple[date, ...]
+    """Of these, those after whose pruning views were recorded in the range; of the others, views are pending."""
     tell_who_is_new: bool
 
     def reason(self, key: Key | None, span: Span) -> str:
         """Return why the visitors of a page, or of all, can't be told of a range, and of which ranges they can."""
         first, last = self.crossed[0], self.crossed[-1]
-        whose = _("The visitors of pages") if key is None else _("The visitors of %(page)s") % {"page": repr(key.value)}
+        if key is None:
+            whose = _("The visitors of some pages")
+        else:
+            whose = _("The visitors of %(page)s") % {"page": repr(key.value)}
         told = _(
             "%(whose)s from %(start)s to %(end)s can't be told: page views before %(pruned)s were pruned, and with them"
             " who of a page's later visitors had been there before. Ask for %(before)s, or for %(after)s."
@@ -703,7 +704,7 @@ def _seals(key: Key, span: Span) -> _Seals:
         dimension=key.dimension, value=key.value, day__lt=OuterRef("before"), views__gt=0
     ).order_by()
     found = Seal.objects.filter(Exists(viewed), before__lte=span.end).order_by("before")
-    crossed, tell_who_is_new = [], True
+    crossed, open_ones, tell_who_is_new = [], [], True
     for before, open_from, viewed_within, pending_within, pending_up_to_end in found.values_list(
         "before",
         "open_from",
@@ -714,6 +715,20 @@ def _seals(key: Key, span: Span) -> _Seals:
         is_open = open_from <= span.end
         if viewed_within and (is_open or pending_within):
             crossed.append(before)
+            open_ones += [before] if is_open else []
         if is_open or pending_up_to_end:
             tell_who_is_new = False
-    return _Seals(tuple(crossed), tell_who_is_new)
+    return _Seals(tuple(crossed), tuple(open_ones), tell_who_is_new)
+
+
+def _untold(seals: _Seals, span: Span) -> set[str]:
+    """Return the pages whose visitors can't be told: `_seals` would find a seal against each of them."""
+    if not seals.crossed:
+        return set()
+    viewed = Rollup.objects.filter(
+        dimension=PAGE, day__gte=span.start, day__lt=seals.crossed[-1], views__gt=0
+    ).order_by()
+    came_back = Q(Exists(_pending(span.within & Q(path=OuterRef("value")))))
+    if seals.open_ones:
+        came_back |= Q(day__lt=seals.open_ones[-1])
+    return set(viewed.filter(came_back).values_list("value", flat=True).distinct())

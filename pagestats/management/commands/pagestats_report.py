@@ -16,7 +16,7 @@ from pagestats import identity
 from pagestats.formats import counted, printable
 from pagestats.management.arguments import day
 from pagestats.management.base import StatsCommand
-from pagestats.stats import By, Order, Refused, Report, report, reporting_day
+from pagestats.stats import MOST_DAYS, By, Order, Refused, Report, report, reporting_day
 
 DAYS = 30
 
@@ -74,23 +74,23 @@ class Command(StatsCommand):
 
 
 def _range(start: date | None, end: date | None, days: int | None) -> tuple[date, date]:
+    today = reporting_day(timezone.now())
     if start is None:
         days = DAYS if days is None else days
-        if days < 1:
-            raise CommandError(f"--days is {days}. Ask for at least one.")
-        today = reporting_day(timezone.now())
-        try:
-            return today - timedelta(days=days - 1), today
-        except OverflowError:
-            raise CommandError(f"--days is {days}, more than the calendar has.") from None
+        if not 1 <= days <= MOST_DAYS:
+            raise CommandError(f"--days is {days}, not a number from 1 to {MOST_DAYS:,}.")
+        return today - timedelta(days=days - 1), today
     if days is not None:
         raise CommandError("START and --days are two ways to name a range. Leave one out.")
-    return start, end or reporting_day(timezone.now())
+    if end is None and start > today:
+        raise CommandError(f"START is {start}, and today is {today}. Give an END, too.")
+    return start, end or today
 
 
 def _heading(told: Report) -> str:
     days = "" if told.start == told.end else f" to {told.end}"
-    return f"{'' if told.value is None else f'{printable(told.value)}, '}{told.start}{days}, {told.zone}"
+    page = "" if told.value is None else f"{printable(told.value) or repr('')}, "
+    return f"{page}{told.start}{days}, {told.zone}"
 
 
 def _figures(told: Report, lifetime: str) -> Iterator[str]:
