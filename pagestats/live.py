@@ -18,6 +18,8 @@ from pagestats.stats import active, shown_titles
 MOST_ROWS = 100
 TITLES_ARE_KEPT = 30
 """Seconds, in Django's cache: so that whoever asks again, each 10 to 15, costs one statement, of active sessions."""
+MOST_TITLES = 500
+"""Those of more paths are looked up each time: anybody may ask for any path, and a cache takes no entry of any size."""
 
 
 def active_response(
@@ -57,5 +59,6 @@ def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
     if fresh := [path for path in wanted if path not in known]:
         shown = shown_titles(fresh, public=public)
         known = {**known, **{path: shown.get(path) for path in fresh}}
-        keep({key: (since, known)}, seconds=TITLES_ARE_KEPT)
+        if len(known) <= MOST_TITLES:
+            keep({key: (since, known)}, seconds=TITLES_ARE_KEPT)
     return {path: found for path in wanted if (found := known[path]) is not None}

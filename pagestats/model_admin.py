@@ -39,7 +39,8 @@ STEP, HEIGHT = 8, 40
 class ViewsAdminMixin(Base):
     """Put before `ModelAdmin`, it adds a column of views to the list, and a panel to the page of one object.
 
-    Both are for who may read the stats, and are not there for anybody else. The column is the last one, unless
+    Both are for who has the permission to read the stats, and are not there for anybody else, also where a part of them
+    is public. The column is the last one, unless
     `list_display` has "page_views" somewhere else; it is sorted by the same statement that lists the rows. The panel
     has a set of fields of its own, unless `fieldsets` has "page_figures" somewhere.
     """
@@ -50,7 +51,7 @@ class ViewsAdminMixin(Base):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows with their views, for who may read them."""
         rows: QuerySet[Any] = super().get_queryset(request)
-        if not access.may_read(request.user):
+        if not access.may_read_all(request.user):
             return rows
         try:
             rows = stats.with_views(rows, days=self.views_days, name=ANNOTATION)
@@ -73,7 +74,7 @@ class ViewsAdminMixin(Base):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """Return the columns, with the views for who may read them, and without them for others."""
         columns = [column for column in super().get_list_display(request) if column != COLUMN]
-        if not access.may_read(request.user):
+        if not access.may_read_all(request.user):
             return columns
         wanted = [*super().get_list_display(request)]
         return wanted if COLUMN in wanted else [*columns, COLUMN]
@@ -87,7 +88,7 @@ class ViewsAdminMixin(Base):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fields that are only shown, the panel among them."""
         fields = [field for field in super().get_readonly_fields(request, obj) if field != PANEL]
-        return [*fields, PANEL] if obj is not None and access.may_read(request.user) else fields
+        return [*fields, PANEL] if obj is not None and access.may_read_all(request.user) else fields
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fields of the form; the panel has a set of its own."""
@@ -96,7 +97,7 @@ class ViewsAdminMixin(Base):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the sets of fields, and the panel last, unless one of them has it, for who may read it."""
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or not access.may_read(request.user):
+        if obj is None or not access.may_read_all(request.user):
             return _without_panel(fieldsets)
         if PANEL in flatten_fieldsets(fieldsets):
             return fieldsets

@@ -273,13 +273,16 @@ class Salt(models.Model):
         return f"{self.day}"
 
 
+REASON_LENGTH = 64
+
+
 class Tally(models.Model):
     """How many hits of a day were not stored, and why. Approximate: a process that is killed loses its last seconds."""
 
     pk = models.CompositePrimaryKey("day", "outcome", "reason")
     day = models.DateField(_("reporting day"))
     outcome = ExactCharField(_("outcome"), max_length=32)
-    reason = ExactCharField(_("reason"), max_length=64, blank=True)
+    reason = ExactCharField(_("reason"), max_length=REASON_LENGTH, blank=True)
     count = models.BigIntegerField(_("count"))
 
     class Meta:

@@ -7,6 +7,7 @@ anything of its session in between; else all is looked at again, in the end unde
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from operator import attrgetter
@@ -17,8 +18,8 @@ from django.db.models import QuerySet
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
-from pagestats.hits import Hit
-from pagestats.models import ActiveSession, PageView, Visitor
+from pagestats.hits import Hit, day_of
+from pagestats.models import ActiveSession, Calendar, PageView, Visitor
 from pagestats.sql import Insert, Surroundings, Target, Viewed
 
 HITS_IN_A_TRANSACTION = 1_000
@@ -27,15 +28,11 @@ LOOKS_AT_A_SESSION = 5
 
 Heartbeat = Literal["created", "updated", "skipped"]
 
-VERSIONS, VERSIONS_IN_ZONE = (
-    Target.upserting(
-        Visitor,
-        key=["session_id"],
-        changes={"version": "swap", "first_seen": "set", "last_day": "set"},
-        while_in_zone=while_in_zone,
-    )
-    for while_in_zone in (False, True)
+VERSION = Target.upserting(
+    Visitor, key=["session_id"], changes={"version": "swap", "first_seen": "set", "last_day": "set"}
 )
+VERSION_IN_ZONE = replace(VERSION, only_while="in_zone")
+VERSION_OF_UNSEALED_DAY = replace(VERSION, only_while="unsealed")
 VIEWS = Target(PageView, ("path", "page_type", "session_id", "timestamp", "rolled_up"))
 BEATS = Target.upserting(
     ActiveSession,
@@ -141,14 +138,17 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
 
 def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) -> int | None:
     """Write a hit that was judged, unless something was written of its session since, or days are no longer reckoned
-    alike: then return None.
+    alike, or were sealed: then return None.
     """
     stay_pending = _stay_pending(near)
     figures, visitors = _figures([hit], [near], is_pending=stay_pending, using=using)
     seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
-    # Before the first view of a site there is no zone: `addition` has made it, and it is looked at again.
-    target, zone = (VERSIONS, None) if stay_pending else (VERSIONS_IN_ZONE, near.zone)
-    version = Insert(target, [(hit.session_id, (near.version or 0) + 1, *seen)], zone)
+    row = hit.session_id, (near.version or 0) + 1, *seen
+    if stay_pending:
+        version = Insert(VERSION_OF_UNSEALED_DAY, [row], day_of(hit.at, Calendar.zone_named(near.zone)))
+    else:
+        # Before the first view of a site there is no zone: `addition` has made it, and it is looked at again.
+        version = Insert(VERSION_IN_ZONE, [row], near.zone)
     return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=stay_pending), using=using)
 
 

@@ -26,7 +26,7 @@ from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visi
 
 DAY = timedelta(days=1)
 MARGIN = 366 * DAY
-"""How far around now, and the page views that were there at the beginning, days are reckoned exactly."""
+"""How far around now, and the page views that are there, days are reckoned: more may come meanwhile."""
 
 
 class LocalTimes(ValueError):
@@ -71,18 +71,22 @@ class Reckoning:
     zone: ZoneInfo
     sealed_before: date | None
     stretches: tuple[Stretch, ...]
+    first: date
+    last: date
+    """The days from the first to the last are told from instants; of others the length of a day may be another."""
 
     @classmethod
     def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> Reckoning:
-        """Return the reckoning of the page views that are there, and of those that come meanwhile."""
+        """Return the reckoning of the page views that are there, and of those that come near them meanwhile."""
         known = PageView.objects.using(using).filter(timestamp__gte=EARLIEST, timestamp__lt=LATEST)
         instants = known.values_list("timestamp", flat=True)
         ends = instants.order_by("timestamp").first(), instants.order_by("-timestamp").first()
         days = [day_of(at, zone) for at in (*ends, instant(None)) if at is not None]
         if sealed_before is not None:
             days.append(sealed_before)
-        stretches = _stretches(min(days) - MARGIN, max(days) + MARGIN, zone)
-        return cls(zone=zone, sealed_before=sealed_before, stretches=stretches)
+        first, last = min(days) - MARGIN, max(days) + MARGIN
+        stretches = _stretches(first, last, zone)
+        return cls(zone=zone, sealed_before=sealed_before, stretches=stretches, first=first, last=last)
 
     @classmethod
     def stored(cls, *, using: str) -> Reckoning:
@@ -194,18 +198,23 @@ class Seen(NamedTuple):
 
 
 class Recount(NamedTuple):
-    """What a statement answers: the calendar in its snapshot, how many rows it compared, and those that differ."""
+    """What a statement answers: the calendar and the first and last page view in its snapshot, how many rows it
+    compared, and those that differ.
+    """
 
     zone: ZoneInfo
     sealed_before: date | None
+    ends: Sequence[datetime]
     compared: int
     page_views: int
     days: int
     rows: Sequence[Any]
 
     def is_by(self, reckoning: Reckoning) -> bool:
-        """Tell whether the calendar of the snapshot is the one that it was counted by."""
-        return (self.zone, self.sealed_before) == (reckoning.zone, reckoning.sealed_before)
+        """Tell whether the calendar of the snapshot is the one that it was counted by, which knew the days of all."""
+        return (self.zone, self.sealed_before) == (reckoning.zone, reckoning.sealed_before) and all(
+            reckoning.first <= day_of(at, self.zone) <= reckoning.last for at in self.ends
+        )
 
 
 def site_cells(reckoning: Reckoning, days: Days, *, using: str) -> Recount:
@@ -536,7 +545,12 @@ class _Statement:
             " stored_visitors, stored_new_visitors"
         ),
     ) -> Recount:
-        """Send the statement, with what the calendar has in the same snapshot."""
+        """Send the statement, with what the calendar has in the same snapshot, and the first and last page view."""
+        known = f"timestamp >= {self.instant(EARLIEST)} AND timestamp < {self.instant(LATEST)}"
+        ends = ", ".join(
+            f"(SELECT timestamp FROM {self.view} WHERE {known} ORDER BY timestamp {order} LIMIT 1)"
+            for order in ("ASC", "DESC")
+        )
         with ExitStack() as stack:
             if self.vendor == "postgresql":
                 # It would compile for a second what then runs for a tenth of one.
@@ -544,25 +558,31 @@ class _Statement:
                 stack.enter_context(self.connection.cursor()).execute("SET LOCAL jit = off")
             cursor = stack.enter_context(self.connection.cursor())
             cursor.execute(
-                f"SELECT calendar.zone, calendar.sealed_before, compared, page_views, days, differs, {columns}"
+                f"SELECT calendar.zone, calendar.sealed_before, {ends}, compared, page_views, days, differs, {columns}"
                 f" FROM (SELECT 1 AS one) always LEFT JOIN {self.calendar} calendar ON calendar.id = {Calendar.ROW:d}"
                 f" LEFT JOIN ({statement}) found ON 1 = 1",
                 dict(parameters),
             )
             found = cursor.fetchall()
-        zone, sealed_before, compared, page_views, days, *_ = found[0]
-        [sealed_day] = _convert(self.connection, [(Calendar, "sealed_before")], [sealed_before])
+        zone, *state, compared, page_views, days, _ = found[0][:STATE]
+        fields = [(Calendar, "sealed_before"), (PageView, "timestamp"), (PageView, "timestamp")]
+        sealed_day, *instants = _convert(self.connection, fields, state)
         return Recount(
             zone=ZoneInfo(zone or settings.TIME_ZONE),
             sealed_before=sealed_day,
+            ends=[at for at in instants if at is not None],
             compared=int(compared or 0),
             page_views=int(page_views or 0),
             days=int(days or 0),
             rows=sorted(
-                (make(self.connection, row[6:]) for row in found if row[5]),
+                (make(self.connection, row[STATE:]) for row in found if row[STATE - 1]),
                 key=lambda row: [str(part) for part in row[: len(Cell._fields) - 2]],
             ),
         )
+
+
+STATE = 8
+"""How many columns of an answer are the same in each row, and tell whether this row differs."""
 
 
 def _cell(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Cell:

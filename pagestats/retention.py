@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from django.db import router
+from django.db import OperationalError, router
 from django.db.models import F
 
 from pagestats import rollups, sql
@@ -217,6 +217,10 @@ class PendingViews(ValueError):
     """Page views before the boundary are pending: pruned now, they would be in no figure."""
 
 
+class WritersUnderWay(ValueError):
+    """A transaction that has written page views stays open: some of them may be pending, and nobody can see it yet."""
+
+
 def kept_from(*, at: datetime | None = None) -> date | None:
     """Return the first reporting day whose page views PAGESTATS_KEEP_PAGE_VIEWS keeps; None is all.
 
@@ -242,12 +246,20 @@ def prune(before: date, *, at: datetime | None = None, batch_size: int | None = 
         at: an aware datetime, the moment of pruning; None is now.
         batch_size: page views a chunk, 1 to 10,000; None is 500.
 
-    Raises `PendingViews` when page views before that day are pending, `RebuildUnderWay`, and `ValueError` for a day
-    that is to come or of no year that is reported; then nothing was sealed.
+    Raises `PendingViews` when page views before that day are pending, `WritersUnderWay` when others might come to be,
+    `RebuildUnderWay`, and `ValueError` for a day that is to come or of no year that is reported; then nothing was
+    sealed.
     """
     size = rollups.chunk_size(batch_size)
     using = router.db_for_write(PageView)
-    calendar = sql.transact(partial(_seal, before, instant(at), using=using), using=using)
+    try:
+        calendar = sql.transact(partial(_seal, before, instant(at), using=using), using=using)
+    except OperationalError as error:
+        if not sql.is_lock_error(error):
+            raise
+        raise WritersUnderWay(
+            "A transaction that writes page views, an import for example, stays open. Prune again when it has ended."
+        ) from error
     return _prune(calendar, size, using=using)
 
 
@@ -309,8 +321,10 @@ def _at_least_the_seal(before: date, calendar: Calendar | None) -> date:
 
 def _seal(before: date, at: datetime, *, using: str) -> Calendar | None:
     """Seal the days before one, unless they are; return the calendar then, None when nothing was ever counted."""
+    if conf.ROLLUPS == "deferred":
+        sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
     rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
-    rows.update(zone=F("zone"))  # the lock: a write, as the first statement
+    rows.update(zone=F("zone"))  # the lock: a write, as the first statement of SQLite
     calendar = sql.current(rows).first()
     zone = Calendar.zone_of(sql.current(rows))
     bound = _bound(before, calendar, zone, at, using=using)
@@ -339,7 +353,8 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
     run.result = {"before": calendar.sealed_before.isoformat(), "total": run.processed + left}
     # Its `processed` is counted on by whoever prunes at the same time.
     run.save(using=using, update_fields=["status", "updated", "finished", "result"] if run.pk else None)
-    processed, total = run.processed, run.processed + left
+    processed = earlier = run.processed
+    total = earlier + left
     status = Run.Status.STOPPED
     reached: datetime | None = None
     try:
@@ -353,7 +368,7 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
             if chunk:
                 taken = [(pk, session_id) for pk, session_id, _ in chunk]
                 processed += sql.transact(partial(_prune_chunk, taken, zone, run, using=using), using=using)
-                yield Done(processed, max(total, processed))
+                yield Done(processed, max(total, processed), earlier)
         status = Run.Status.FINISHED
     finally:
         _end(run, status, using=using)
@@ -362,9 +377,11 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
 def _last_pruning(before: date, *, using: str) -> Run:
     """Return the run of the last pruning before a day, to go on with, or a new one if that came to its end."""
     run = Run.objects.using(using).filter(kind=Run.Kind.PRUNE).order_by("-started", "-pk").first()
-    if run is None or run.status == Run.Status.FINISHED or run.result.get("before") != before.isoformat():
-        return Run(kind=Run.Kind.PRUNE, started=instant(None))
-    return run
+    if run is not None and run.status != Run.Status.FINISHED:
+        if run.result.get("before") == before.isoformat():
+            return run
+        _end(run, Run.Status.STOPPED, using=using)  # it died; this one prunes what it left
+    return Run(kind=Run.Kind.PRUNE, started=instant(None))
 
 
 def _end(run: Run, status: str, *, using: str) -> None:

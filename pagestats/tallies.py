@@ -13,8 +13,8 @@ from threading import Lock
 from django.db import DatabaseError, InterfaceError, router
 
 from pagestats import sql
-from pagestats.hits import day_of, instant
-from pagestats.models import Calendar, Tally
+from pagestats.hits import day_of, instant, shorten
+from pagestats.models import REASON_LENGTH, Calendar, Tally
 
 logger = logging.getLogger("pagestats")
 
@@ -44,7 +44,7 @@ class Tallies:
         """Count an outcome with its reason, in memory alone."""
         with self._lock:
             self._leave_counts_to_parent()
-            self._counts[outcome, reason] += times
+            self._counts[outcome, _storable(reason)] += times
 
     def due(self) -> bool:
         """Tell whether it is time to write."""
@@ -82,6 +82,11 @@ class Tallies:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._counts.clear()
+
+
+def _storable(reason: str) -> str:
+    """Return a reason that every database takes: one that it refused would keep all counts from being written."""
+    return shorten(reason.replace("\x00", "").encode(errors="replace").decode(), REASON_LENGTH)
 
 
 def _add(counts: Counter[tuple[str, str]], *, using: str) -> None:

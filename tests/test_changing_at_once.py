@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
-from pagestats import retention, rollups, stats
+from pagestats import retention, rollups, sql, stats
 from pagestats.hits import Hit
 from pagestats.models import Calendar, PageView, Visitor
 from pagestats.recording import record_page_view, record_page_views
 from pagestats.recount import start_of
 from pagestats.rollups import SealedDay, backfill, changing
+from pagestats.sql import transactions
 from pagestats.stats import snapshot
 from tests.factories import T0, raw_views
 from tests.oracle import expected_rollups, stored_rollups
@@ -159,6 +161,142 @@ def assert_site_days_add_up() -> None:
     returns = sum(count for key, count in stored.returns.items() if key[0] == "site")
     assert (new, of_days) == (len(SESSIONS), new + returns)
     assert all(count >= 0 for count in stored.returns.values())
+
+
+# Beside a transaction that stays open
+
+
+@pytest.fixture(params=["read committed", "repeatable read"])
+def isolation(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have all connections at an isolation level; SQLite has one of its own."""
+    usual = connection.settings_dict["OPTIONS"]
+    chosen = {
+        "postgresql": {"options": f"-c default_transaction_isolation={request.param.replace(' ', chr(92) + ' ')}"},
+        "mysql": {"isolation_level": request.param},
+    }.get(connection.vendor, {})
+    connection.close()
+    connection.settings_dict["OPTIONS"] = {**usual, **chosen}
+    yield request.param
+    connection.close()
+    connection.settings_dict["OPTIONS"] = usual
+
+
+class Beside:
+    """A transaction in a thread of its own, which begins, waits until it may go on, and commits."""
+
+    def __init__(self, begin: Callable[[], Any], then: Callable[[], Any] = lambda: None) -> None:
+        self.begin, self.then = begin, then
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        assert self.has_begun.wait(60)
+
+    def run(self) -> None:
+        try:
+            with transaction.atomic():
+                self.begin()
+                self.has_begun.set()
+                assert self.may_go_on.wait(60)
+                self.then()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the test judges it
+            self.error = error
+        finally:
+            connection.close()
+
+    def ends(self) -> Exception | None:
+        """Let it go on, and return what became of it."""
+        self.may_go_on.set()
+        self.thread.join(60)
+        return self.error
+
+
+def noon(day: int) -> datetime:
+    return datetime(2026, 3, day, 12, tzinfo=UTC)
+
+
+def record(path: str, session_id: str, day: int) -> None:
+    record_page_view(Hit(path=path, session_id=session_id, at=noon(day)))
+
+
+def test_a_pruning_waits_for_views_that_an_open_transaction_leaves_pending(isolation: str, settings) -> None:
+    record("/a", "before", 1)
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    beside = Beside(lambda: record("/b", "import", 2))
+    threading.Timer(1, beside.may_go_on.set).start()
+    with pytest.raises(retention.PendingViews, match="1 pending page view before 2026-03-05"):
+        retention.prune(noon(5).date(), at=AT)
+    assert beside.ends() is None
+    list(backfill())
+    assert [done.processed for done in retention.prune(noon(5).date(), at=AT)] == [2]
+    assert stats.report(noon(1).date(), noon(5).date()).views == 2
+
+
+def test_a_pruning_says_that_a_transaction_stays_open(monkeypatch, settings) -> None:
+    monkeypatch.setattr(transactions, "ATTEMPTS", 1)
+    record("/a", "before", 1)
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    beside = Beside(lambda: record("/b", "import", 2))
+    with pytest.raises(retention.WritersUnderWay, match="that writes page views, an import for example, stays open"):
+        retention.prune(noon(5).date(), at=AT)
+    assert Calendar.objects.get().sealed_before is None
+    assert beside.ends() is None
+
+
+def test_a_pending_view_of_a_day_that_is_sealed_since_the_look_is_refused(monkeypatch, settings) -> None:
+    record("/a", "before", 1)
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    look = sql.look
+
+    def look_and_prune(*arguments: Any, **options: Any) -> Any:
+        found = look(*arguments, **options)
+        monkeypatch.setattr(sql, "look", look)
+        list(retention.prune(noon(5).date(), at=AT))
+        return found
+
+    monkeypatch.setattr(sql, "look", look_and_prune)
+    with pytest.raises(SealedDay):
+        record("/b", "late", 2)
+    assert not PageView.objects.exists()
+
+
+def test_a_transaction_that_began_before_a_pruning_adds_nothing_to_sealed_days(isolation: str) -> None:
+    for day in (1, 3, 9):
+        record("/a", "s", day)
+
+    def begin() -> None:
+        if connection.vendor != "sqlite":  # where nobody writes while somebody reads
+            assert PageView.objects.count() == 3
+
+    beside = Beside(begin, then=lambda: record("/a", "s", 2))
+    list(retention.prune(noon(5).date(), at=AT))
+    error = beside.ends()
+    assert isinstance(error, SealedDay | OperationalError)
+    told = stats.report(noon(1).date(), noon(9).date())
+    assert (told.views, told.visitors, told.new_visitors) == (3, 1, 1)
+    assert list(rollups.verify()) == []
+
+
+def test_a_rebuild_sees_what_was_committed_while_it_waited(isolation: str, monkeypatch) -> None:
+    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
+    record_page_view(Hit(path="/a", session_id="before", at=late))
+    beside = Beside(lambda: record_page_view(Hit(path="/b", session_id="import", at=late - 30 * DAY)))
+    wait, waits = sql.wait_for_writers, []
+
+    def wait_for_writers(*arguments: Any, **options: Any) -> None:
+        waits.append(threading.Timer(0.1, beside.may_go_on.set))
+        waits[-1].start()
+        wait(*arguments, **options)
+
+    monkeypatch.setattr(sql, "wait_for_writers", wait_for_writers)
+    if connection.vendor != "postgresql":  # where a rebuild may not come as far before it has ended
+        threading.Timer(1, beside.may_go_on.set).start()
+    list(rollups.rebuild(zone="UTC"))
+    assert beside.ends() is None
+    assert waits
+    assert list(rollups.verify()) == []
+    assert_exact()
 
 
 # Killed

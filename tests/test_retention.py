@@ -237,7 +237,7 @@ def test_a_pruning_that_was_stopped_is_carried_on_by_the_next():
     next(chunks)
     chunks.close()
     assert Run.objects.get(kind=Run.Kind.PRUNE).status == "stopped"
-    assert list(prune(date(2026, 3, 1), at=TODAY)) == [Done(3, 3)]
+    assert list(prune(date(2026, 3, 1), at=TODAY)) == [Done(3, 3, earlier=1)]
     assert (Run.objects.get(kind=Run.Kind.PRUNE).status, Seal.objects.count()) == ("finished", 1)
     after = everything()
     assert list(prune(BEFORE, at=TODAY)) == list(prune(date(2026, 3, 1), at=TODAY)) == []

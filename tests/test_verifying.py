@@ -50,6 +50,7 @@ def slicing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(verifying, "VIEWS_IN_A_SLICE", request.param)
     monkeypatch.setattr(verifying, "VIEWS_OF_DAYS_IN_A_SLICE", request.param)
     monkeypatch.setattr(verifying, "ROWS_IN_A_SLICE", request.param - 1)
+    monkeypatch.setattr(verifying, "CELLS_IN_A_SLICE", request.param)
 
 
 @pytest.fixture
@@ -604,8 +605,71 @@ def test_the_number_of_statements_does_not_grow_with_what_is_in_a_slice(django_c
         return django_capture_queries(lambda: list(verify()))
 
     few, many = view(10), view(300)
-    assert len(few) == len(many) < 25
+    assert len(few) == len(many) < 26
     assert not [query for query in many if query.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mend", [False, True], ids=["verify", "repair"])
+@pytest.mark.parametrize("year", [2015, 2041])
+def test_views_of_other_years_that_come_meanwhile_are_on_their_own_days(mend: bool, year: int) -> None:
+    record_page_views([a_hit(session_id="now")])
+    checked = slices(mend=mend)
+    drift = [*next(checked).drift]
+    # Half past midnight in summer: at the clocks of winter it is still the day before.
+    record_page_views(a_hit(session_id="old", at=datetime(year, 7, day, 22, 30, tzinfo=UTC)) for day in (1, 2, 3))
+    for each in checked:
+        drift += each.drift
+    assert drift == []
+    assert stored_rollups() == expected_rollups(PageView.objects.all(), ZONE)
+
+
+@pytest.mark.django_db
+def test_rollups_of_pages_without_page_views_are_judged_some_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "CELLS_IN_A_SLICE", 10)
+    record_page_views(a_hit(path=f"/{n}", at=T0 + day * DAY) for n in range(20) for day in range(5))
+    PageView.objects.all().delete()
+    of_pages = [each for each in slices() if each.compared["pages"]]
+    assert [len(each.drift) for each in of_pages].count(0) == 0
+    assert max(each.compared["cells"] for each in of_pages) <= 2 * (5 + 4)  # two pages
+    assert sum(each.compared["pages"] for each in of_pages) == 20
+    list(repair())
+    assert list(verify()) == []
+    assert not any(row.views for row in Rollup.objects.all())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_killed_link_of_a_verification_had_done_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "VIEWS_IN_A_SLICE", 5)
+    record_page_views(a_hit(path=f"/{n}", session_id=f"s{n}") for n in range(30))
+    begin_verification(link=0)
+    killed = verifying.verification(Run.objects.get(), left=Run.Status.RUNNING)
+    for _ in range(5):
+        next(killed)
+    killed.close()
+    assert Run.objects.get().processed > 0
+    for _ in verifying.verification(Run.objects.get(), left=Run.Status.RUNNING):
+        pass
+    assert (Run.objects.get().processed, Run.objects.get().result["page_views"]) == (90, 30)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_verification_tells_the_seal_that_came_meanwhile() -> None:
+    record_page_views(a_hit(at=T0 + days * DAY) for days in range(5))
+    checked = verifying.verification(begin_verification())
+    next(checked)
+    list(retention.prune(TODAY + DAY, at=T0 + 9 * DAY))
+    assert [drift for each in checked for drift in each.drift] == []
+    assert Run.objects.get(kind=Run.Kind.VERIFY).result["sealed_before"] == f"{TODAY + DAY}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_verification_that_died_is_stopped_by_the_clean_up_and_not_gone_on_with() -> None:
+    verification = begin_verification()
+    Run.objects.update(updated=instant(None) - timedelta(minutes=5))
+    tasks.clean_up()
+    verification.refresh_from_db()
+    assert (verification.status, OrmQ.objects.count()) == ("stopped", 0)
 
 
 def run(*args: Any, **options: Any) -> str:

@@ -36,6 +36,8 @@ class Done(NamedTuple):
 
     processed: int
     total: int
+    earlier: int = 0
+    """Those that it was done with before, when it was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -360,12 +362,12 @@ def _change_zone(*, using: str) -> bool:
     """
     try:
         with transaction.atomic(using=using):
+            sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
             rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
-            rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement
+            rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement of SQLite
             next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
             if not next_zone:
                 return True
-            sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
             if sql.current(PageView.objects.using(using).rolled_up()[:1]):
                 return False
             for model in (Rollup, Return, PageTotal):

@@ -35,7 +35,8 @@ VIEWS_IN_A_SLICE = 20_000
 VIEWS_OF_DAYS_IN_A_SLICE = 50_000
 """More, where a slice is of days: sessions that were seen in an earlier one are looked up, each by itself."""
 ROWS_IN_A_SLICE = 5_000
-"""How many sessions or pages that are stored, for those that have no page views any more."""
+CELLS_IN_A_SLICE = 20_000
+"""How many sessions or pages that are stored, and how many rollups, for those that have no page views any more."""
 
 COMPARED = ("cells", "days", "pages", "visitors", "page_views")
 """What a run has the numbers of: what was compared, and the page views that it was compared with."""
@@ -174,12 +175,13 @@ def begin_verification(**result: Any) -> Run:
     runs = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
     stop = partial(runs.filter(updated__lt=silent).update, status=Run.Status.STOPPED, finished=now)
     sql.retrying(stop, using=using)
-    seal = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
+    seal = _sealed_before(using=using)
     views = Rollup.objects.using(using).filter(dimension=SITE, **({"day__gte": seal} if seal else {}))
     run = Run(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING, started=now, updated=now)
     run.result = {
         **dict.fromkeys(COMPARED, 0),
         "drift": 0,
+        "processed": 0,
         # Each page view is counted for its session, its day and its page.
         "total": 3 * (views.aggregate(total=Sum("views"))["total"] or 0),
         "sealed_before": seal and seal.isoformat(),
@@ -188,6 +190,10 @@ def begin_verification(**result: Any) -> Run:
     }
     sql.retrying(partial(run.save, using=using), using=using)
     return run
+
+
+def _sealed_before(*, using: str) -> date | None:
+    return Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
 
 
 def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generator[Slice, None, None]:
@@ -203,8 +209,10 @@ def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generato
     runs = Run.objects.using(using).filter(pk=run.pk, status=Run.Status.RUNNING)
     status = left
     try:
+        run.processed = run.result["processed"]  # a link that was killed is done over from its position
         for checked in slices(start=Position.from_json(run.result["position"])):
             run.processed += checked.views_read
+            run.result["processed"] = run.processed
             for name, number in checked.compared.items():
                 run.result[name] += number
             run.result["drift"] += len(checked.drift)
@@ -213,7 +221,9 @@ def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generato
             sql.retrying(partial(runs.update, **progress), using=using)
             yield checked
         status = Run.Status.FINISHED
-        del run.result["position"]
+        del run.result["position"], run.result["processed"]
+        seal = _sealed_before(using=using)  # as it may have become meanwhile
+        run.result["sealed_before"] = seal and seal.isoformat()
     finally:
         if status != Run.Status.RUNNING:
             run.status, run.updated = status, instant(None)
@@ -270,7 +280,8 @@ def _wait_for_other_repairs(*, using: str) -> None:
 def _check_visitors(work: _Work, position: Position) -> Slice:
     views = PageView.objects.using(work.using).order_by("session_id", "path", "timestamp")
     rows = Visitor.objects.using(work.using).order_by("session_id")
-    sessions, then = _next_texts(position, "session_id", views, rows, following="site")
+    bounds = (views, "session_id", VIEWS_IN_A_SLICE), (rows, "session_id", ROWS_IN_A_SLICE)
+    sessions, then = _next_texts(position, *bounds, following="site")
     recounted = partial(_visitors, sessions, using=work.using)
     found = work.count(recounted)
     if work.mend and found.rows:
@@ -337,10 +348,12 @@ def _check_site(work: _Work, position: Position) -> Slice:
 def _check_pages(work: _Work, position: Position) -> Slice:
     views = PageView.objects.using(work.using).order_by("path", "timestamp")
     rows = PageTotal.objects.using(work.using).order_by("path")
+    cells = Rollup.objects.using(work.using).filter(dimension=PAGE).order_by("value", "day")
     if position.texts.only:
         paths, then = position.texts, Position(part="pages", texts=_after(position.texts.low))
     else:
-        paths, then = _next_texts(position, "path", views, rows, following="end")
+        bounds = (views, "path", VIEWS_IN_A_SLICE), (rows, "path", ROWS_IN_A_SLICE), (cells, "value", CELLS_IN_A_SLICE)
+        paths, then = _next_texts(position, *bounds, following="end")
     days, more = Days(), None
     if paths.only:
         days, more = _next_days(work, position, views.filter(path=paths.low))
@@ -477,23 +490,20 @@ def _after(text: str) -> Texts:
 
 
 def _next_texts(
-    position: Position,
-    column: str,
-    views: models.QuerySet[PageView],
-    rows: models.QuerySet[Any],
-    *,
-    following: Part,
+    position: Position, *bounds: tuple[models.QuerySet[Any], str, int], following: Part
 ) -> tuple[Texts, Position]:
-    """Return the next range of paths or sessions, with so many page views and rows, and where to go on after it.
+    """Return the next range of paths or sessions, and where to go on after it.
 
-    A text that has more page views by itself is a range of its own.
+    A text that has more rows by itself is a range of its own.
+
+    Arguments:
+        bounds: rows in the order of the column that has the text, and how many of them are in a range at most.
     """
     at = position.texts
-    rest = {f"{column}__{'gt' if at.is_open else 'gte'}": at.low} if at.low or at.is_open else {}
-    ends = [
-        *views.filter(**rest).values_list(column, flat=True)[VIEWS_IN_A_SLICE : VIEWS_IN_A_SLICE + 1],
-        *rows.filter(**rest).values_list(column, flat=True)[ROWS_IN_A_SLICE : ROWS_IN_A_SLICE + 1],
-    ]
+    ends: list[str] = []
+    for rows, column, most in bounds:
+        rest = {f"{column}__{'gt' if at.is_open else 'gte'}": at.low} if at.low or at.is_open else {}
+        ends += rows.filter(**rest).values_list(column, flat=True)[most : most + 1]
     if not ends:
         return at, Position(part=following)
     end = min(ends)

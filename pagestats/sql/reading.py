@@ -130,7 +130,7 @@ def _looking(rows: int, vendor: str, collation: str | None, lock: str) -> str:
         lock=lock,
     )
     calendar = f"LEFT JOIN {Calendar._meta.db_table} calendar ON calendar.id = {Calendar.ROW}"
-    return f"SELECT hit.position, {columns} FROM {_hits(rows, vendor, collation)} {calendar}"
+    return f"SELECT hit.position, {columns} FROM {_hits(rows, vendor, collation)} {calendar}{lock}"
 
 
 def _lateral(name: str, side: str, order: str) -> str:

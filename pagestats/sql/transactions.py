@@ -61,9 +61,10 @@ def transact(work: Callable[[], T], *, using: str) -> T:
 def wait_for_writers(model: type[models.Model], *, using: str) -> None:
     """Wait until no transaction is open, but this one, that has written to a table before.
 
-    Whoever comes to write there waits behind this one, until it ends; so it gives up soon, with a lock error. On SQLite
-    there is one writer: a transaction that has written anything need not wait. On MariaDB each row is locked, also one
-    that is not committed yet, and who adds another is not kept from it.
+    Whoever comes to write there waits behind this one, until it ends; so it gives up soon, with a lock error. It is to
+    be the first statement: then a transaction that sees what was there when it began sees what those have written. On
+    SQLite there is one writer, and nothing is done here. On MariaDB each row is locked, also one that is not committed
+    yet, and who adds another is not kept from it.
     """
     connection = connections[using]
     table = connection.ops.quote_name(model._meta.db_table)

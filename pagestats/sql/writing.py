@@ -25,6 +25,10 @@ T = TypeVar("T")
 ROWS_IN_A_STATEMENT = 500
 """What SQLite takes as terms of one compound SELECT, and enough for the cost of a round trip to vanish."""
 
+While = Literal["", "in_zone", "unsealed"]
+"""What the calendar has to say for anything to be written: that days are reckoned in the zone that is expected, and no
+rebuild is under way; or that the day that is expected is not sealed."""
+
 Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
 """What becomes of a stored value when a row with its key comes in. A row with "swap" stays as it is unless the stored
 value is one less than the incoming one: somebody else changed it since it was read."""
@@ -41,8 +45,7 @@ class Target:
     changes: tuple[tuple[str, Change], ...] = ()
     unless_changed: str = ""
     """A column of which a stored row has to have the value that is expected; else it stays as it is."""
-    while_in_zone: bool = False
-    """Nothing is written unless days are reckoned in the zone that is expected, and no rebuild is under way."""
+    only_while: While = ""
 
     @classmethod
     def upserting(
@@ -52,15 +55,15 @@ class Target:
         key: Sequence[str],
         changes: Mapping[str, Change],
         unless_changed: str = "",
-        while_in_zone: bool = False,
+        only_while: While = "",
     ) -> Target:
         """Return the target for rows of (*key, *changes) values."""
-        return cls(model, (*key, *changes), tuple(key), tuple(changes.items()), unless_changed, while_in_zone)
+        return cls(model, (*key, *changes), tuple(key), tuple(changes.items()), unless_changed, only_while)
 
     @property
     def expects(self) -> bool:
         """Whether a value is to come with the one row."""
-        return bool(self.unless_changed) or self.while_in_zone
+        return bool(self.unless_changed or self.only_while)
 
 
 class Insert(NamedTuple):
@@ -69,7 +72,8 @@ class Insert(NamedTuple):
     target: Target
     rows: Sequence[Sequence[Any]]
     expected: Any = None
-    """Of the column that must not have changed, of the one row; None: there must be no row. Or the reporting zone."""
+    """Of the column that must not have changed, of the one row; None: there must be no row. Or what the calendar is
+    asked for: the reporting zone, or a day."""
 
 
 def upsert(
@@ -227,6 +231,8 @@ def _dates(target: Target) -> tuple[list[int], list[int]]:
     kinds = [*_types(target)]
     if target.unless_changed:
         kinds.append(kinds[target.columns.index(target.unless_changed)])
+    if target.only_while == "unsealed":
+        kinds.append("DateField")
     dates, instants = (
         [i for i, kind in enumerate(kinds) if kind == wanted] for wanted in ("DateField", "DateTimeField")
     )
@@ -331,17 +337,21 @@ def _statement(target: Target, rows: int, dialect: str) -> str:
     if dialect == "postgresql":
         return _insert(target, rows if rows <= FEW else MANY)
     row = f"({', '.join(['%s'] * len(target.columns))})"
-    if target.while_in_zone:
+    if target.only_while:
         return f"INSERT INTO {_into(target, dialect)} SELECT {row[1:-1]}{_where(target)}{_conflict(target, dialect)}"
     return f"INSERT INTO {_into(target, dialect)} VALUES {', '.join([row] * rows)}{_conflict(target, dialect)}"
 
 
 def _where(target: Target, condition: str = "") -> str:
     """Return the condition on which the one row of a target is written, besides another one."""
-    if not target.while_in_zone:
+    if not target.only_while:
         return condition
-    calendar = f"SELECT 1 FROM {Calendar._meta.db_table} WHERE id = {Calendar.ROW} AND zone = %s AND next_zone = ''"
-    return f"{f'{condition} AND' if condition else ' WHERE'} EXISTS ({calendar})"
+    calendar = f"SELECT 1 FROM {Calendar._meta.db_table} WHERE id = {Calendar.ROW}"
+    allowed = {
+        "in_zone": f"EXISTS ({calendar} AND zone = %s AND next_zone = '')",
+        "unsealed": f"NOT EXISTS ({calendar} AND sealed_before > %s)",
+    }[target.only_while]
+    return f"{f'{condition} AND' if condition else ' WHERE'} {allowed}"
 
 
 def _dialect(connection: BaseDatabaseWrapper) -> str:

@@ -56,7 +56,7 @@ def active(
     refuse_no_number_of_rows("limit", 0 if limit is None else limit)
     stored = None if path is None else stored_path("path", path)
     titles = titles or partial(shown_titles, public=public)
-    if path is not None and public and path not in titles([path]):
+    if stored is not None and public and stored not in titles([stored]):
         raise UnknownPage(f"path is {path!r:.100}, which is no page that the public may know of.")
     counts = _by_path(instant(at), stored)
     shown = titles(row.path for row in counts) if public else None

@@ -55,6 +55,7 @@ class Command(StatsCommand):
                 bar.total = done.total
                 bar.update(done.processed - bar.n)
         if done.total:
-            self.stdout.write(f"Pruned {counted(done.processed, 'page view')} before {bound}")
+            earlier = f", and {done.earlier:,} before it was stopped" if done.earlier else ""
+            self.stdout.write(f"Pruned {counted(done.processed - done.earlier, 'page view')} before {bound}{earlier}")
         else:
             self.stdout.write(f"No page views before {bound}")
