@@ -139,8 +139,6 @@ def _neighbourhood(address: Address | None) -> str:
     return str(ip_network(f"{address}/{kept}", strict=False))
 
 
-# -- Reading -----------------------------------------------------------------------------------------------------------
-
 UNIX = "unix:"
 """How nginx names a peer over a Unix socket; others leave its address empty."""
 

@@ -61,8 +61,6 @@ logger = logging.getLogger("pagestats")
 MOST_BYTES = 4096
 """Of a body. A path and a session id need a few hundred."""
 
-# -- Refusals ----------------------------------------------------------------------------------------------------------
-
 
 class InvalidBody(ParseError):
     """The body is not what the API takes."""
@@ -106,9 +104,6 @@ class Unavailable(APIException):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_detail = "It could not be done now."
     default_code = "unavailable"
-
-
-# -- Policies ----------------------------------------------------------------------------------------------------------
 
 
 class JSON(JSONRenderer):
@@ -254,9 +249,6 @@ def network_of(request: HttpRequest) -> str:
     if isinstance(address, IPv6Address):
         return f"{IPv6Address(int(address) >> 64 << 64)}/64"
     return str(address)
-
-
-# -- Parsing -----------------------------------------------------------------------------------------------------------
 
 
 class Beacon(NamedTuple):
@@ -418,8 +410,6 @@ def written(stats: Snapshot) -> dict[str, Any]:
         "page_stats": [row._asdict() for row in stats.page_stats],
     }
 
-
-# -- The door ----------------------------------------------------------------------------------------------------------
 
 Record = Callable[[Request, Hit, Beacon], None]
 

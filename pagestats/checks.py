@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
-from pagestats import content, identity, recount, rollups
+from pagestats import content, identity, patterns, recount, rollups
 from pagestats.conf import Settings, conf
 from pagestats.models import Calendar, PageView
 
@@ -51,8 +51,12 @@ def check_names(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
 def _likely(name: str, known: Sequence[str]) -> str:
     """Return a question for the setting that a name may be meant for, "" where none is like it."""
     words = {one.removeprefix("PAGESTATS_"): one for one in known}
-    likely = get_close_matches(name.removeprefix("PAGESTATS_"), words, n=1, cutoff=0.5)
-    return "".join(f"Is it {words[word]}? " for word in likely)
+    return _one_like(name.removeprefix("PAGESTATS_"), list(words), shown=words)
+
+
+def _one_like(name: str, known: Sequence[str], *, shown: Mapping[str, str] | None = None) -> str:
+    likely = get_close_matches(name, known, n=1, cutoff=0.5)
+    return "".join(f"Is it {(shown or {}).get(word, word)}? " for word in likely)
 
 
 @register("pagestats")
@@ -129,6 +133,15 @@ def check_local_times(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[
 def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Say when the middleware is not there, or sits behind a cache, where it does not see every page."""
     middleware = list(settings.MIDDLEWARE)
+    if middleware.count(MIDDLEWARE) > 1:
+        return [
+            Warning(
+                f"{MIDDLEWARE} is {middleware.count(MIDDLEWARE)} times in MIDDLEWARE: each page is looked at as often,"
+                " and tallied as a repeat.",
+                hint="Leave the first one, and take the others out.",
+                id="pagestats.W011",
+            )
+        ]
     if MIDDLEWARE not in middleware:
         return [
             Warning(
@@ -145,6 +158,27 @@ def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
         )
         for other in middleware[: middleware.index(MIDDLEWARE)]
         if other in ANSWER_IN_OUR_PLACE
+    ]
+
+
+@register("pagestats")
+def check_exclude(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Say which namespaces that are not to be recorded the site does not have: a name that is misspelt leaves in."""
+    if Settings.EXCLUDE.fault():
+        return []  # said by check_settings
+    known = [f"{namespace}:" for namespace in patterns.namespaces()]
+    unknown = [
+        place
+        for place in conf.EXCLUDE
+        if place.endswith(":") and place not in known and place not in Settings.EXCLUDE.default
+    ]
+    return [
+        Warning(
+            f"PAGESTATS_EXCLUDE has {place!r}, and no URL namespace has this name: it leaves nothing out.",
+            hint=f"{_one_like(place, known)}Or silence pagestats.W012.",
+            id="pagestats.W012",
+        )
+        for place in unknown
     ]
 
 

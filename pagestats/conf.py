@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -181,7 +182,14 @@ def _wrong_proxy(value: Any) -> str:
         try:
             proxy_networks(entry)
         except ValueError as error:
-            return str(error)
+            return f"{error}{_without_host_bits(entry)}"
+    return ""
+
+
+def _without_host_bits(entry: str) -> str:
+    """Return what a network is to be written as of which an address was given, "" if it is none at all."""
+    with suppress(ValueError):
+        return f", write {ip_network(entry, strict=False)}"
     return ""
 
 
@@ -192,6 +200,8 @@ def _wrong_pattern(value: Any) -> str:
             re.compile(pattern)
         except (re.error, OverflowError) as error:
             return f"{pattern!r}, {error}"
+        if re.match(r"\^?\w", pattern):
+            return f"{pattern!r}, which matches no path: each begins with a slash"
     return ""
 
 
@@ -293,8 +303,8 @@ class Settings:
     )
     PUBLIC = _switch(
         default=False,
-        meaning="Anybody may read the stats, but only of the home page, `/stats`, and pages that a content source "
-        "knows or `PAGESTATS_CLIENT_PATHS` matches.",
+        meaning="Anybody may read the stats: the totals of the whole site, and pages by name only where they are the "
+        "home page, `/stats`, or known by a content source or matched by `PAGESTATS_CLIENT_PATHS`.",
     )
     CLIENT_PATHS: Setting[tuple[str, ...] | list[str]] = Setting(
         (),

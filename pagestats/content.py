@@ -295,6 +295,8 @@ def path_of(thing: Model) -> str | None:
     the site is mounted and, with `i18n_patterns`, in the active language. None: no content source has objects of its
     model, the object lacks what its path is made of, or its path can't be told.
     """
+    if not isinstance(thing, Model):
+        raise TypeError(f"{thing!r:.100} is no object of a model. Of a path, ask for views_on() or active_visitors().")
     found = sources_of(type(thing))
     if len(found) > 1:
         found = [source for source in found if source.things().filter(pk=thing.pk).exists()] or found

@@ -133,8 +133,6 @@ def configured() -> Identity:
     return cast(Identity, identity)  # as far as can be told without calling it
 
 
-# -- Anonymous ---------------------------------------------------------------------------------------------------------
-
 ID_CHARACTERS = 32
 IPV6_HOST_BITS = 64
 
@@ -185,8 +183,6 @@ def _digest(salt: bytes, client: bytes) -> str:
     key = salted_hmac("pagestats.identity", salt, algorithm="sha256").digest()
     return hmac.new(key, client, hashlib.sha256).hexdigest()[:ID_CHARACTERS]
 
-
-# -- Cookie ------------------------------------------------------------------------------------------------------------
 
 COOKIE_NAME = "pagestats"
 COOKIE_AGE = timedelta(days=365)
@@ -258,8 +254,6 @@ def _is_for_all(response: HttpResponseBase) -> bool:
     )
 
 
-# -- Client ------------------------------------------------------------------------------------------------------------
-
 # Those of a UUID and of what else a browser makes random ids with; "null" and "undefined" are too short to be one.
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}")
 
@@ -280,8 +274,6 @@ class ByClient:
 
 _IDENTITIES: dict[str, type[Identity]] = {"anonymous": Anonymous, "cookie": ByCookie, "client": ByClient}
 
-
-# -- Salts -------------------------------------------------------------------------------------------------------------
 
 SECRET_BYTES = 32
 

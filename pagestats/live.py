@@ -13,13 +13,13 @@ from django.utils.translation import get_language
 
 from pagestats.content import Titled
 from pagestats.keeping import keep, kept
-from pagestats.stats import active, shown_titles
+from pagestats.stats import active, shown_titles, stored_path
 
 MOST_ROWS = 100
 TITLES_ARE_KEPT = 30
 """Seconds, in Django's cache: so that whoever asks again, each 10 to 15, costs one statement, of active sessions."""
-MOST_TITLES = 500
-"""Those of more paths are looked up each time: anybody may ask for any path, and a cache takes no entry of any size."""
+MOST_ASKED_FOR = 500
+"""Titles that are kept at most, with those of paths that somebody asked for: anybody may ask for any."""
 
 
 def active_response(
@@ -31,7 +31,8 @@ def active_response(
 
     Arguments: as of `stats.active`, and raises what it raises. `public` has to be True unless the reader may read all.
     """
-    titles = partial(_kept_titles, public=public)
+    asked_for = None if path is None else stored_path("path", path)
+    titles = partial(_kept_titles, public=public, asked_for=asked_for)
     now = active(path=path, limit=limit, public=public, titles=titles)
     titled = titles(row.path for row in now.by_path)
     answer: HttpResponse = JsonResponse(
@@ -46,10 +47,11 @@ def active_response(
     return get_conditional_response(request, etag=etag, response=answer) or answer
 
 
-def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
+def _kept_titles(paths: Iterable[str], *, public: bool, asked_for: str | None) -> Mapping[str, Titled]:
     """Return what `shown_titles` does, or did some seconds ago.
 
-    All are one entry: a cache that holds a few hundred would drop others of its own for them.
+    All are one entry: a cache that holds a few hundred would drop others of its own for them. Of a path that was asked
+    for it is kept only that it may be shown.
     """
     key = f"pagestats.titles.{'public' if public else 'all'}.{get_language()}"
     since, known = kept([key]).get(key, (0.0, {}))
@@ -59,6 +61,6 @@ def _kept_titles(paths: Iterable[str], *, public: bool) -> Mapping[str, Titled]:
     if fresh := [path for path in wanted if path not in known]:
         shown = shown_titles(fresh, public=public)
         known = {**known, **{path: shown.get(path) for path in fresh}}
-        if len(known) <= MOST_TITLES:
+        if asked_for not in fresh or (asked_for in shown and len(known) <= MOST_ASKED_FOR):
             keep({key: (since, known)}, seconds=TITLES_ARE_KEPT)
     return {path: found for path in wanted if (found := known[path]) is not None}

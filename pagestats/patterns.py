@@ -38,6 +38,17 @@ class Captured(NamedTuple):
     """A character that the value must not have, as a regular expression; "": it may have any. It is never empty."""
 
 
+def namespaces() -> set[str]:
+    """Return the namespaces of the site's URL patterns, by their own names and those of their apps."""
+    found: set[str] = set()
+    resolvers: list[Any] = [get_resolver()]
+    while resolvers:
+        resolver = resolvers.pop()
+        found |= {name for name in (resolver.namespace, resolver.app_name) if name}
+        resolvers += [pattern for pattern in resolver.url_patterns if isinstance(pattern, URLResolver)]
+    return found
+
+
 @dataclass(frozen=True)
 class Template:
     """How a path is put together: of texts, and of values."""

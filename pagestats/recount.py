@@ -355,9 +355,6 @@ def visitors(reckoning: Reckoning, sessions: Texts, *, using: str) -> Recount:
     )
 
 
-# -- The parts of the statements ---------------------------------------------------------------------------------------
-
-
 def _visits(sql: _Statement, *, value: str, where: str, index: str, lookup: str, sealed: str) -> str:
     """Return the statement that counts page views and visitors by value, day, and day before, which may be NULL.
 

@@ -19,8 +19,6 @@ from pagestats.hits import EARLIEST, YEARS, Hit, day_of, instant, start_of
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Salt, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
 
-# -- Stale sessions ----------------------------------------------------------------------------------------------------
-
 
 def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     """Delete the sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and return how many.
@@ -68,9 +66,6 @@ def delete_expired_salts(*, at: datetime | None = None) -> int:
     today = day_of(instant(at), Calendar.zone_of(Calendar.objects.using(using)))
     expired = Salt.objects.using(using).expired(today)
     return sql.retrying(lambda: expired.delete()[0], using=using)
-
-
-# -- One session -------------------------------------------------------------------------------------------------------
 
 
 def erase(session_id: str) -> int:
@@ -210,9 +205,6 @@ def _empty(session_id: str, *, using: str) -> None:
     rows.update(version=max(_since(instant(None)), SINCE_AN_INSTANT), **_EMPTY)
 
 
-# -- Page views of long ago --------------------------------------------------------------------------------------------
-
-
 class PendingViews(ValueError):
     """Page views before the boundary are pending: pruned now, they would be in no figure."""
 
@@ -282,6 +274,8 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
     """Return the day before which page views may be pruned; raise when they may not."""
     if calendar is not None and calendar.next_zone:
         raise RebuildUnderWay
+    if not isinstance(before, date) or isinstance(before, datetime):
+        raise ValueError(f"before is {before!r}, not a date. Use a datetime.date.")
     if before.year not in YEARS:
         raise ValueError(f"before is {before}, outside the years {YEARS.start} to {YEARS.stop - 1}.")
     today = day_of(at, zone)

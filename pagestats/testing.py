@@ -123,7 +123,7 @@ def _not_recorded(page: str | Model | None, reason: str | None) -> Iterator[None
             f"No page view{_on(path)} should have been recorded, and recording failed; {seen.words(0)}."
         )
     if reason is not None and not seen.reasons[reason]:
-        raise AssertionError(f"Nothing should have been recorded for the reason {reason!r}, and {seen.words(0)}.")
+        raise AssertionError(f"A page view should have been left out for the reason {reason!r}, and {seen.words(0)}.")
 
 
 def add_views(
@@ -152,8 +152,11 @@ def add_views(
     zone = Calendar.zone_of(Calendar.objects.all())
     last = day_of(instant(until), zone)
     window = conf.DEDUP_WINDOW
-    if visitors < 1:
-        raise ValueError(f"visitors is {visitors}. Ask for one or more.")
+    for name, number in {"views": views, "days": days, "visitors": visitors}.items():
+        if number < 1:
+            raise ValueError(f"{name} is {number}. Ask for one or more.")
+    if visitors > views:
+        raise ValueError(f"visitors is {visitors}, and views is {views}: some would have none. Ask for as many views.")
     turns = -(-views // visitors)
     if (turns - 1) * window >= DAY - timedelta(hours=2):  # a day may have 23 hours, or less
         raise ValueError(

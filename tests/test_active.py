@@ -1,6 +1,7 @@
 """Who is here now: the figures, the answer with its tag, and where it is asked for."""
 
 import json
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -9,12 +10,14 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils.translation import get_language
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from example_project.blog.models import Post
 from pagestats import live
 from pagestats.hits import instant
+from pagestats.live import MOST_ASKED_FOR
 from pagestats.models import ActiveSession
 from pagestats.recording import record_heartbeat
 from pagestats.stats import Refused, UnknownPage, active, active_on, active_visitors, snapshot
@@ -161,6 +164,26 @@ def test_titles_take_one_entry_of_the_cache_however_many_pages_are_read(settings
     new = Post.objects.create(slug="new", title="New", published=True)
     beat(f"/{new.slug}", f"/{new.slug}", at=instant(None))
     assert json.loads(answer(public=True).content)["by_path"][0] == {"path": "/new", "title": "New", "count": 2}
+
+
+def test_what_anybody_asks_for_does_not_make_the_entry_grow(settings):
+    settings.PAGESTATS_CONTENT = CONTENT
+    settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*"]
+    beat("/docs/a", at=instant(None))
+    answer(public=True)
+
+    def size():
+        return len(pickle.dumps(cache.get(f"pagestats.titles.public.{get_language()}")))
+
+    before = size()
+    for number in range(20):
+        with pytest.raises(UnknownPage):
+            answer(public=True, path=f"/{number}{'x' * 7000}")
+    assert size() == before
+    for number in range(MOST_ASKED_FOR + 20):
+        answer(public=True, path=f"/docs/{number}")
+    known = cache.get(f"pagestats.titles.public.{get_language()}")[1]
+    assert len(known) == MOST_ASKED_FOR
 
 
 def test_titles_are_kept_for_half_a_minute_whoever_asks_meanwhile(settings, monkeypatch, django_capture_queries):

@@ -68,6 +68,10 @@ def test_the_list_ends_where_the_count_does(admin_client, rows, monkeypatch):
     page = admin_client.get(reverse("admin:pagestats_pageview_changelist"), {"p": 2})
     assert page.context["cl"].paginator.count == 120
     assert len(page.context["cl"].result_list) == 20
+    note = "These are the newest 120, and there are more"
+    assert note in page.content.decode()
+    monkeypatch.undo()
+    assert note[:20] not in admin_client.get(reverse("admin:pagestats_pageview_changelist")).content.decode()
 
 
 @pytest.mark.django_db
@@ -75,9 +79,6 @@ def test_rows_are_found_by_the_beginning_of_the_path_and_by_the_session(admin_cl
     url = reverse("admin:pagestats_pageview_changelist")
     assert len(admin_client.get(url, {"q": "/14"}).context["cl"].result_list) == 11
     assert len(admin_client.get(url, {"q": "no such session"}).context["cl"].result_list) == 0
-
-
-# -- Page stats --------------------------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
@@ -471,9 +472,6 @@ def test_another_admin_site_may_have_the_page_too(client_of, settings):
     assert response.status_code == 200
     assert '<a href="/elsewhere/">' in response.content.decode()
     assert 'href="/admin/' not in response.content.decode()
-
-
-# -- Verified ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db

@@ -32,9 +32,6 @@ FIRST = date(2026, 1, 5)
 STATS = "/admin/pagestats/stats/"
 
 
-# -- Periods -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("query", "start", "end"),
     [
@@ -123,9 +120,6 @@ def test_a_period_and_an_order_stay_in_the_address(admin_client):
     assert "The first day is after the last one. Exchange them." in wrong.content.decode()
 
 
-# -- Cards -------------------------------------------------------------------------------------------------------------
-
-
 def views_of_days(*counts):
     """Store so many views on each of some days up to today, each of another session; return today's day."""
     now = now_by_the_clock()
@@ -198,9 +192,6 @@ def test_twelve_months_are_compared_with_the_twelve_before_them_once(admin_clien
 )
 def test_a_change_is_a_percentage(now, before, text):
     assert formats.change(now, before) == text
-
-
-# -- Figures in time ---------------------------------------------------------------------------------------------------
 
 
 def hour(start, *figures):
@@ -377,9 +368,6 @@ def test_what_can_no_longer_be_told_is_said_and_the_rest_is_shown(admin_client, 
     assert admin_client.get(f"{STATS}csv/figures/", of_page).status_code == 404
 
 
-# -- Pages -------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("query", "asked"),
     [
@@ -454,9 +442,6 @@ def test_all_of_it_is_for_who_may_read(client, django_user_model, where):
     assert client.get(f"{STATS}{where}").status_code == 302
     client.force_login(django_user_model.objects.create_user("staff", is_staff=True))
     assert client.get(f"{STATS}{where}").status_code == 403
-
-
-# -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
 def rows_of(response):

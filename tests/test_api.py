@@ -97,9 +97,6 @@ def a_reader(*, permitted=True):
     return client
 
 
-# -- Reading -----------------------------------------------------------------------------------------------------------
-
-
 def test_the_figures_are_those_of_the_snapshot_as_objects(settings):
     settings.PAGESTATS_CONTENT = CONTENT
     Post.objects.create(slug="hello", title="Hello", published=True)
@@ -199,9 +196,6 @@ def test_reading_writes_nothing(django_capture_queries, settings, figures):
     statements = django_capture_queries(lambda: Client().get(figures))
     assert statements
     assert all(re.match(r"\(*SELECT|WITH counted", statement) for statement in statements)
-
-
-# -- Reading a range of days -------------------------------------------------------------------------------------------
 
 
 def test_a_report_is_that_of_the_range_as_objects(settings):
@@ -322,9 +316,6 @@ def test_the_public_reads_of_a_range_what_is_no_secret(settings):
     assert (secret.status_code, unknown.status_code) == (404, 404)
     assert secret.json()["detail"] == "'/reset/1' is no page of this site."
     assert a_reader().get(f"{REPORT}?{DAY}&dimension=page&value=/reset/1").json()["views"] == 1
-
-
-# -- Sending -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_page_view_is_recorded_once():
@@ -515,9 +506,6 @@ def test_a_repeat_costs_few_queries(to, django_capture_queries):
     assert all(statement.startswith("SELECT") for statement in statements)
 
 
-# -- Who ---------------------------------------------------------------------------------------------------------------
-
-
 def test_the_id_of_a_browser_is_taken_where_identity_is_client(settings):
     settings.PAGESTATS_IDENTITY = "client"
     assert send({"path": "/", "session_id": SESSION}).status_code == 204
@@ -579,9 +567,6 @@ def test_a_client_without_an_address_is_not_recorded():
     assert tallied() == {("not_stored", "no_address"): 1}
 
 
-# -- From where --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("site", "origin", "status"),
     [
@@ -635,9 +620,6 @@ def test_a_host_that_is_not_allowed_is_refused(settings):
 def test_a_page_of_another_site_learns_nothing():
     response = send(origin="https://evil.example", sec_fetch_site="cross-site")
     assert not [name for name in response.headers if name.startswith("Access-Control")]
-
-
-# -- How often ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_comes_too_often_is_told_when_to_come_again(settings, monkeypatch):
@@ -714,8 +696,6 @@ def test_reading_is_throttled_too(settings):
     settings.PAGESTATS_PUBLIC = True
     assert [Client().get(STATS).status_code for _ in range(2)] == [200, 429]
 
-
-# -- Bodies ------------------------------------------------------------------------------------------------------------
 
 HOSTILE = {
     "empty": b"",
@@ -879,9 +859,6 @@ def test_a_body_that_breaks_off_is_no_failure():
     assert Client().request(**environ).status_code == 400
 
 
-# -- Failures ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("to", "verb"), [(PAGE_VIEWS, "record_page_view"), (HEARTBEATS, "record_heartbeat")])
 @pytest.mark.parametrize("error", [OperationalError("no database today"), RuntimeError("a mistake")])
 def test_a_failure_to_record_is_logged_and_tallied_and_no_error_page(to, verb, error, monkeypatch, expected_errors):
@@ -916,9 +893,6 @@ def test_figures_that_cannot_be_read_are_no_error_page(monkeypatch, expected_err
     assert Client().get(STATS).status_code == 503
     assert len(expected_errors()) == 1
     assert tallied() == {}
-
-
-# -- Policies ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("to", [STATS, REPORT, PAGE_VIEWS, HEARTBEATS])

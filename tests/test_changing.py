@@ -7,10 +7,10 @@ from django.db import connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagestats import sql
+from pagestats import rollups, sql
 from pagestats.hits import InvalidHit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
-from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.retention import erase, forget, prune
 from pagestats.rollups import (
     Done,
@@ -327,3 +327,13 @@ def test_any_mix_of_changes_leaves_the_rollups_of_the_rows(mix):
                     list(rebuild(zone=what, batch_size=2))
                     zone = what
             assert_exact(zone)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("target", ["b", "https://example.org/b", ""])
+def test_nothing_is_merged_into_what_is_no_path(target):
+    record_page_views([a_hit(path="/a")])
+    for merge in (rollups.merge_paths, rollups.to_merge):
+        with pytest.raises(ValueError, match="which does not begin with a slash"):
+            merge("/a", target)
+    assert PageView.objects.get().path == "/a"

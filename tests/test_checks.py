@@ -102,7 +102,7 @@ SOURCE = {"model": "blog.Post", "published": {}, "title": "title", "slug": "slug
             {"posts": {**{k: v for k, v in SOURCE.items() if k != "slug"}, "url_name": "post", "arguments": {"a": 1}}},
             "'posts' has something in 'arguments' that is no text",
         ),
-        ("TRUSTED_PROXIES", ["unix", "10.0.0.1/8"], "10.0.0.1/8 has host bits set"),
+        ("TRUSTED_PROXIES", ["unix", "10.0.0.1/8"], "10.0.0.1/8 has host bits set, write 10.0.0.0/8"),
         ("CLIENT_PATHS", ["/a", "("], "'(', missing ), unterminated subpattern at position 0"),
     ],
 )
@@ -282,3 +282,29 @@ def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_
 def test_a_database_without_the_tables_is_not_asked_for_the_zone(monkeypatch):
     monkeypatch.setattr(connection.introspection, "table_names", lambda: [])
     assert check_reporting_zone(None, databases=["default"]) == check_reporting_zone(None, databases=["another"]) == []
+
+
+def test_a_middleware_that_is_there_twice_is_told(settings):
+    settings.MIDDLEWARE = [OURS, CACHE, OURS]
+    (message,) = ours()
+    assert (message.id, message.msg.partition(" is ")[2][:7]) == ("pagestats.W011", "2 times")
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"), [("admn:", "Is it admin:? Or silence pagestats.W012."), ("nope:", "Or silence pagestats.W012.")]
+)
+def test_an_excluded_namespace_that_is_not_there_is_told(settings, place, hint):
+    settings.PAGESTATS_EXCLUDE = ["/private/", "admin:", place]
+    (message,) = ours()
+    assert (message.id, message.hint) == ("pagestats.W012", hint)
+    assert repr(place) in message.msg
+
+
+@pytest.mark.parametrize("pattern", ["app/.*", "^app/.*"])
+def test_a_client_path_that_no_path_can_match_is_told(settings, pattern):
+    settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", pattern]
+    (message,) = ours()
+    assert message.id == "pagestats.E001"
+    assert f"{pattern!r}, which matches no path: each begins with a slash" in message.msg
+    settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", r"^/app/.*", r"(/en)?/app", ".*"]
+    assert ours() == []

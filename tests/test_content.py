@@ -85,9 +85,6 @@ def title(path):
     return titles([path])[path].title
 
 
-# -- Which page it is --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.django_db
 def test_the_row_of_a_page_shows_the_title_of_its_post(source):
     source(url_name="insensitive", arguments={"slug": "slug"})
@@ -281,9 +278,6 @@ def test_a_site_below_a_prefix_finds_its_pages(source):
         set_script_prefix("/")
 
 
-# -- Live, and how much it costs ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.django_db
 def test_a_callable_among_the_published_lookups_is_called_at_each_read(source):
     clock = SimpleNamespace(at=CREATED - timedelta(seconds=1))
@@ -351,8 +345,6 @@ def test_a_source_none_of_whose_pages_is_shown_is_not_asked(source, django_captu
     source(url_name="insensitive", arguments={"slug": "slug"})
     assert django_capture_queries(lambda: titles(["/", "", "/stats", "/hello-world", "/by-id/1/"])) == []
 
-
-# -- What anybody may ask for ------------------------------------------------------------------------------------------
 
 HOSTILE = [
     "\x00",
@@ -436,9 +428,6 @@ def test_a_slug_that_is_a_number_is_compared_as_it_is_written(source):
     source(slug="pk")
     paths = [f"/{post.pk}", f"/0{post.pk}", f"/+{post.pk}", "/hello"]
     assert [found.page_type for found in map(titles(paths).get, paths)] == ["blog", "other", "other", "other"]
-
-
-# -- What is wrong with a source ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
+from pagestats.admin.health import REASONS
 from pagestats.conf import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +23,11 @@ def in_words(value):
 def test_the_readme_lists_each_setting_with_its_default_and_its_meaning():
     table = re.findall(r"^\| `(PAGESTATS_\w+)` \| (.+?) \| (.+) \|$", README, re.MULTILINE)
     assert table == [(setting.name, in_words(setting.default), setting.meaning) for setting in Settings.all()]
+
+
+def test_the_readme_lists_each_reason_for_counting_nobody():
+    table = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", README, re.MULTILINE)
+    assert [row for row in table if row[0] in REASONS] == [(name, str(text)) for name, text in REASONS.items()]
 
 
 def test_the_readme_names_no_setting_that_is_not_there():

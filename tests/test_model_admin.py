@@ -77,7 +77,9 @@ def test_it_can_be_searched_and_filtered_by_date(admin_client):
     assert column(admin_client.get("/own/blog/post/?created__year=2026&created__month=1")) == ["0"]
 
 
-def test_nobody_sees_it_without_the_permission(client):
+@pytest.mark.parametrize("public", [False, True], ids=["closed", "partly public"])
+def test_nobody_sees_it_without_the_permission(client, settings, public):
+    settings.PAGESTATS_PUBLIC = public
     editor = User.objects.create_user("editor", is_staff=True)
     editor.user_permissions.set(Permission.objects.filter(content_type__app_label="blog"))
     client.force_login(editor)

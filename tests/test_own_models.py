@@ -102,9 +102,6 @@ def figures(rows: QuerySet[Any], **arguments: Any) -> list[tuple[int, int]]:
     return list(both.values_list("views", "visitors"))
 
 
-# -- The raw truth -----------------------------------------------------------------------------------------------------
-
-
 def counted(at: str | None, days: int | None = None) -> tuple[int, int]:
     """Count the page views and the sessions of a path in plain Python, of all time or of the days up to T0's."""
     last = T0.astimezone(AMSTERDAM).date()
@@ -185,9 +182,6 @@ def test_they_are_those_of_the_report(db, source):
         told = report(end - (days - 1) * DAY, end, dimension="page", value="/hello")
         assert figures(posts(), days=days, at=T0) == [(told.views, told.visitors)]
         assert views_of(post, days=days, at=T0) == told.views > 0
-
-
-# -- Queryset among querysets ------------------------------------------------------------------------------------------
 
 
 def some_posts() -> list[Post]:
@@ -398,9 +392,6 @@ def test_a_column_of_another_collation_is_still_compared_byte_for_byte(db, sourc
     some_posts()
     record_page_views([a_hit(path="/FIRST"), a_hit(path="/first ", session_id="t")])
     assert [post.views for post in with_views(Post.objects.order_by("slug"))] == [0, 6, 3]
-
-
-# -- Where a page is ---------------------------------------------------------------------------------------------------
 
 
 def test_the_parts_of_a_day_are_those_of_the_sites_own_zone(db, source, settings):

@@ -352,3 +352,17 @@ def test_a_view_that_is_later_than_a_pruning_opens_its_seal():
     for days, opened in [(3, 3), (2, 3), (5, 5)]:
         record_page_view(a_hit(path="/b", at=T0 - days * DAY))
         assert Seal.objects.get().open_from == today - opened * DAY
+
+
+@pytest.mark.django_db
+def test_a_view_that_was_looked_around_before_a_rebuild_began_stays_pending(monkeypatch):
+    record_page_view(a_hit())
+    look = sql.look
+
+    def look_and_begin(*arguments, **options):
+        found = look(*arguments, **options)
+        Calendar.objects.update(next_zone="UTC")
+        return found
+
+    monkeypatch.setattr(sql, "look", look_and_begin)
+    assert not record_page_view(a_hit(path="/b")).rolled_up

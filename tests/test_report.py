@@ -165,9 +165,6 @@ def test_a_range_that_begins_soon_or_long_after_the_first_day_is_as_exact(start)
     assert told(report(start, end)) == counted(views, "UTC", start, end)
 
 
-# -- Pending views -----------------------------------------------------------------------------------------------------
-
-
 def sizes(start, end, **asked):
     figures = report(start, end, **asked)
     return figures.views, figures.visitors, figures.new_visitors
@@ -215,9 +212,6 @@ def test_a_view_that_comes_between_two_queries_is_counted_once(monkeypatch):
         then = report(TODAY, TODAY)
     assert (first.views, first.visitors) == (1, 1)
     assert (then.views, then.visitors, then.new_visitors, len(arrivals)) == (2, 2, 2, 1)
-
-
-# -- Pages -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -296,9 +290,6 @@ def test_the_public_learns_of_no_path_that_may_be_a_secret(settings):
     for path in ("/reset/1", "/nowhere"):
         with pytest.raises(UnknownPage, match=f"value is '{path}', which is no page that the public may know of"):
             report(TODAY, TODAY, dimension="page", value=path, public=True)
-
-
-# -- Days and hours ----------------------------------------------------------------------------------------------------
 
 
 def hours_of(day, zone):
@@ -395,9 +386,6 @@ def test_a_zone_that_changes_between_two_queries_leaves_no_report_of_both(monkey
     assert answer.rows == counted_pages(views, zone, start, end)
 
 
-# -- Comparisons -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.django_db
 def test_a_range_is_compared_with_the_one_before_and_with_that_of_a_year_before():
     for number, day in enumerate([date(2026, 3, 1), date(2026, 2, 27), date(2026, 2, 26), date(2025, 3, 3)]):
@@ -419,9 +407,6 @@ def test_a_range_is_compared_with_the_one_before_and_with_that_of_a_year_before(
 def test_a_year_before_29_february_is_28_february(start, end):
     told = report(start, end, compare=True).year_before
     assert (told.start, told.end) == (date(2027, 2, 28), date(2027, 2, 28))
-
-
-# -- Refusals ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -476,9 +461,6 @@ def test_the_first_and_the_last_day_are_days(day):
     Calendar.objects.create(pk=Calendar.ROW, zone="Pacific/Kiritimati")
     assert report(day, day, by="hour", compare=True).views == 0
     assert len(report(TODAY, TODAY + 3659 * DAY).days) == 3660
-
-
-# -- Seals -------------------------------------------------------------------------------------------------------------
 
 
 SEAL = TODAY + 5 * DAY
@@ -604,9 +586,6 @@ def test_hours_are_refused_where_page_views_are_gone(sealed):
         with pytest.raises(CannotTell, match=f"The hours of {day} can't be told: page views before 2026-03-19 were"):
             report(day, day + DAY, by="hour")
     assert sum(hour.views for hour in report(SEAL, SEAL + DAY, by="hour").hours) == 1
-
-
-# -- Cost --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db

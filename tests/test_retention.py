@@ -1,10 +1,11 @@
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
-from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.retention import (
     PendingViews,
     cleanup_stale_sessions,
@@ -368,3 +369,49 @@ def test_what_is_kept_is_a_setting(settings):
     assert kept_from(at=TODAY) is None
     settings.PAGESTATS_KEEP_PAGE_VIEWS = timedelta(days=3)
     assert kept_from(at=TODAY) == BEFORE
+
+
+@pytest.mark.django_db
+def test_the_lock_of_a_session_with_pending_views_is_not_swept_up(settings):
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    record_page_view(a_hit())
+    assert sweep_visitors(at=instant(None) + timedelta(hours=2)) == 0
+    assert Visitor.objects.get().first_seen is None
+
+
+@pytest.mark.django_db
+def test_a_last_sealed_day_never_goes_back():
+    record_page_views([a_hit(at=T0), a_hit(at=T0 - 2 * DAY), a_hit(at=T0 + 2 * DAY)])
+    list(prune(T0.date() + DAY, at=T0 + 5 * DAY))
+    assert Visitor.objects.get().last_sealed_day == T0.date()
+    PageView.objects.create(path="/late", session_id=a_hit().session_id, timestamp=T0 - 3 * DAY, rolled_up=True)
+    list(prune(T0.date() + DAY, at=T0 + 5 * DAY))
+    assert PageView.objects.count() == 1
+    assert Visitor.objects.get().last_sealed_day == T0.date()
+
+
+@pytest.mark.django_db
+def test_a_session_whose_views_a_killed_pruning_left_is_not_erased():
+    record_page_views([a_hit(session_id="s", at=T0), a_hit(session_id="t", at=T0 + timedelta(hours=1))])
+    with closing(prune(T0.date() + DAY, at=T0 + 5 * DAY, batch_size=1)) as chunks:
+        next(chunks)
+    with pytest.raises(SealedDay):
+        erase("t")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("before", ["2026-01-01", T0])
+def test_what_is_no_day_is_refused(before):
+    with pytest.raises(ValueError, match="not a date"):
+        prune(before)
+
+
+@pytest.mark.django_db
+def test_a_pruning_that_died_is_stopped_by_one_of_another_day():
+    record_page_views(a_hit(at=T0 + days * DAY) for days in range(4))
+    dead = prune(T0.date() + DAY, at=T0 + 9 * DAY, batch_size=1)
+    next(dead)
+    list(prune(T0.date() + 2 * DAY, at=T0 + 9 * DAY))
+    runs = Run.objects.filter(kind=Run.Kind.PRUNE).order_by("pk")
+    assert [run.status for run in runs] == ["stopped", "finished"]
+    dead.close()

@@ -215,3 +215,18 @@ def test_the_cache_knows_pages_arguments_and_languages_apart(rf):
     viewed("/hello", 1, at=timezone.now() - 3 * DAY)
     assert render("{% pagestats_views %} {% pagestats_views days=1 %}", rf) == "3 2"
     assert render("{% pagestats_views %}", rf, "/hello ") == "0"
+
+
+@pytest.mark.django_db
+def test_what_is_popular_shows_nothing_by_itself(rf, caplog):
+    assert render("{% pagestats_popular %}|", rf) == "|"
+    assert "shows nothing by itself. Write {% pagestats_popular as rows %}." in caplog.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("cache", ["'x'", "-1"])
+def test_a_tag_with_no_time_to_be_cached_says_so(rf, expected_errors, cache):
+    assert render("{% pagestats_views '/a' cache=" + cache + " %}|", rf) == "|"
+    (record,) = expected_errors()
+    assert record.getMessage() == "{% pagestats_views %} could not be shown."
+    assert "not a number of seconds. Use 0 to keep nothing." in str(record.exc_info[1])

@@ -1,11 +1,12 @@
 import logging
-from datetime import date
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import OperationalError
 
 from pagestats import tallies as room
-from pagestats.models import Tally
+from pagestats.models import Calendar, Tally
 from pagestats.tallies import Tallies, tallies, tally
 
 
@@ -59,3 +60,28 @@ def test_a_forked_process_does_not_write_what_its_parent_counted(monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: -1)
     parent.count("repeat")
     assert parent.counts() == {("repeat", ""): 1}
+
+
+@pytest.mark.django_db
+def test_a_reason_of_any_text_is_counted():
+    counting = Tallies()
+    for reason in ("bot", "x" * 65, "y\x00\ud800"):
+        counting.count("not_stored", reason)
+    counting.write()
+    assert not counting.counts()
+    assert {reason[:3]: len(reason) for reason in Tally.objects.values_list("reason", flat=True)} == {
+        "bot": 3,
+        "xxx": 64,
+        "y?": 2,
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_hits_are_tallied_on_the_reporting_day(zone):
+    Calendar.objects.create(pk=Calendar.ROW, zone=zone)
+    before = datetime.now(ZoneInfo(zone)).date()
+    counting = Tallies()
+    counting.count("recorded")
+    counting.write()
+    assert before <= Tally.objects.get().day <= datetime.now(ZoneInfo(zone)).date()

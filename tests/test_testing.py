@@ -106,7 +106,7 @@ def test_nothing_is_recorded_for_a_reason(post, client):
             client.get("/nowhere")
 
     assert said(another_reason) == (
-        "Nothing should have been recorded for the reason 'no_store', and none was; not recorded: status."
+        "A page view should have been left out for the reason 'no_store', and none was; not recorded: status."
     )
     with assert_not_recorded("/"):
         client.get("/hello")
@@ -199,9 +199,6 @@ class Awaited(TestCase):
                 raise ZeroDivisionError
 
 
-# -- Made-up views -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("pending", [False, True])
 @pytest.mark.parametrize("returning", [False, True])
 def test_views_over_days(post, pending, returning):
@@ -250,3 +247,11 @@ def test_a_browser_by_any_way_to_name_it(db):
 def test_more_views_than_would_count_are_refused(db, arguments):
     with pytest.raises(ValueError, match="Ask for"):
         add_views("/a", **arguments)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("asked", [{"views": 0}, {"days": 0}, {"visitors": 0}, {"views": 2, "visitors": 5}])
+def test_views_that_nobody_can_have_are_not_made_up(asked):
+    with pytest.raises(ValueError, match="Ask for"):
+        add_views("/a", **asked)
+    assert not PageView.objects.exists()

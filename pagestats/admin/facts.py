@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
+from pagestats.formats import number
 from pagestats.models import ActiveSession, PageView
 
 MOST_ROWS = 10_000
@@ -30,6 +33,12 @@ class FactAdmin(admin.ModelAdmin):
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    change_list_template = "admin/pagestats/facts.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, and say where it does not go on to the oldest."""
+        most = {"most_rows": MOST_ROWS, "most_rows_shown": number(MOST_ROWS)}
+        return super().changelist_view(request, {**most, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: rows are recorded."""

@@ -78,9 +78,6 @@ def chunk_size(batch_size: int | None) -> int:
     return in_bounds(VIEWS_IN_A_CHUNK if batch_size is None else batch_size)
 
 
-# -- Taking off --------------------------------------------------------------------------------------------------------
-
-
 def take_off(session_ids: Iterable[str], *, using: str) -> set[str]:
     """Take all that some sessions add off the rollups, and return the paths of which; their visitors are blank then.
 
@@ -147,9 +144,6 @@ def _last_sealed_day(path: str, calendar: Calendar, *, using: str) -> date | Non
     return sql.current(rollups.filter(views__gt=0).order_by("-day")).values_list("day", flat=True).first()
 
 
-# -- Merging paths -----------------------------------------------------------------------------------------------------
-
-
 def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> Generator[Done, None, None]:
     """Move all page views of one path to another, chunk by chunk, and yield how far it is after each.
 
@@ -185,6 +179,8 @@ def _two_paths(source: str, target: str) -> tuple[str, str]:
     paths = Hit(path=source, session_id="").path, Hit(path=target, session_id="").path
     if paths[0] == paths[1]:
         raise ValueError(f"source and target are both {paths[0]!r}. Name two paths; they are told apart byte by byte.")
+    if not paths[1].startswith("/"):
+        raise ValueError(f"target is {paths[1]!r}, which does not begin with a slash, as every path does.")
     return paths
 
 
@@ -243,9 +239,6 @@ def _merge_chunk(sessions: set[str], source: str, target: str, *, using: str) ->
     if source in instants:  # else nothing was added to its total, and somebody else may be adding to it
         settle_totals([source], using=using)
     return moved
-
-
-# -- Rebuilding --------------------------------------------------------------------------------------------------------
 
 
 def rebuild(*, zone: str | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:

@@ -274,10 +274,8 @@ def _wait_for_other_repairs(*, using: str) -> None:
         calendars.filter(pk=Calendar.ROW).update(zone=F("zone"))
 
 
-# -- Visitors: first, since writers go by their days -------------------------------------------------------------------
-
-
 def _check_visitors(work: _Work, position: Position) -> Slice:
+    """Compare the rows of some sessions. They come first of all, since writers go by their days."""
     views = PageView.objects.using(work.using).order_by("session_id", "path", "timestamp")
     rows = Visitor.objects.using(work.using).order_by("session_id")
     bounds = (views, "session_id", VIEWS_IN_A_SLICE), (rows, "session_id", ROWS_IN_A_SLICE)
@@ -325,9 +323,6 @@ def _drift_of_visitor(row: Seen, reckoning: Reckoning) -> Iterator[Drift]:
     for figure, stored, counted in figures:
         if stored != counted:
             yield Drift(table="visitor", value=row.session_id, figure=figure, stored=stored, counted=counted)
-
-
-# -- Rollups and returns: of the whole site by days, of pages by paths -------------------------------------------------
 
 
 def _check_site(work: _Work, position: Position) -> Slice:
@@ -419,9 +414,6 @@ def _drift_of_cells(cells: Iterable[Cell], dimension: str) -> Iterator[Drift]:
                 )
 
 
-# -- The totals of pages -----------------------------------------------------------------------------------------------
-
-
 def _totals(
     reckoning: Reckoning, paths: Texts, missing: dict[str, Counter[str]], *, is_whole: bool, using: str
 ) -> Recount:
@@ -480,9 +472,6 @@ def _set_totals(rows: Sequence[Total], reckoning: Reckoning, *, using: str) -> N
         added.append((row.path, row.rollup_views - row.views, row.rollup_visitors - row.visitors, first, last))
     sql.write([Insert(PAGE_TOTALS, added)], using=using)
     settle_totals([row.path for row in rows], using=using)
-
-
-# -- How it is cut -----------------------------------------------------------------------------------------------------
 
 
 def _after(text: str) -> Texts:

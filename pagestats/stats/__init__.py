@@ -25,7 +25,7 @@ from pagestats.stats.ranges import (
     report,
     reporting_day,
 )
-from pagestats.stats.refusals import CannotTell, Refused, UnknownPage
+from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, stored_path
 from pagestats.stats.titled import address, shown_titles
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "reporting_day",
     "shown_titles",
     "snapshot",
+    "stored_path",
     "views_of",
     "views_on",
     "with_views",

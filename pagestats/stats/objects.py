@@ -62,9 +62,9 @@ def views_of(thing: Model, *, days: int | None = None, at: datetime | None = Non
 
     Arguments: as of `with_views`. Raises `NoPage` if no content source has objects of its model.
     """
+    path = content.path_of(thing)
     _require_source(type(thing), "views")
     _range(days, at)  # refuses what is none
-    path = content.path_of(thing)
     return 0 if path is None else views_on(path, days=days, at=at)
 
 

@@ -390,8 +390,6 @@ def _on(key: Key) -> Q:
     return Q(path=key.value) if key.dimension == PAGE else Q()
 
 
-# -- The figures -------------------------------------------------------------------------------------------------------
-
 ZERO = Value(0, output_field=BigIntegerField())
 NO_DAY = Cast(Value(None), DateField())
 NOTHING = (0, 0)
@@ -544,9 +542,6 @@ def _rolled_up(key: Key, span: Span, of_session: PageViewQuerySet) -> tuple[Q, Q
     return Q(Exists(last)) | there, Q(Exists(visitor.filter(first_seen__lt=span.starts[0])))
 
 
-# -- Hours -------------------------------------------------------------------------------------------------------------
-
-
 def _hours(key: Key, span: Span) -> tuple[HourFigures, ...]:
     """Count the page views of each hour, pending or not; raise `CannotTell` when some were pruned."""
     begins = list(span.hours)
@@ -569,9 +564,6 @@ def _hours(key: Key, span: Span) -> tuple[HourFigures, ...]:
     return tuple(
         HourFigures(begin.astimezone(span.zone), *counted.get(hour, (0, 0))) for hour, begin in enumerate(begins)
     )
-
-
-# -- Pages -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -652,9 +644,6 @@ def _ranked(span: Span, *, order: Order, limit: int | None) -> tuple[list[Row], 
         using=router.db_for_read(Rollup),
     )
     return [Row(*row) for row in ranked], total
-
-
-# -- Seals -------------------------------------------------------------------------------------------------------------
 
 
 class _Seals(NamedTuple):

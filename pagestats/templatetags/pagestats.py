@@ -48,26 +48,40 @@ class Figure(int):
         return conditional_escape(number_format(int(self)))
 
 
+class Listed(list[stats.Popular]):
+    """What a template is to list itself."""
+
+    def __html__(self) -> str:
+        logger.warning("{% pagestats_popular %} shows nothing by itself. Write {% pagestats_popular as rows %}.")
+        return ""
+
+    __str__ = __html__
+
+
 @register.simple_tag(takes_context=True)
 def pagestats_views(context: template.Context, thing: Any = THIS, days: int | None = None, cache: int = CACHE) -> Any:
     """Return the views of a page, all time or of the last so many days: of an object's, of a path, or this one."""
     page = partial(_path, context, thing)
-    return _shown("views", lambda path: _views(thing, path, days), page, cache, days, empty="")
+    return _shown("pagestats_views", lambda path: _views(thing, path, days), page, cache, days, empty="")
 
 
 @register.simple_tag(takes_context=True)
 def pagestats_active(context: template.Context, thing: Any = THIS, cache: int = 10) -> Any:
     """Return how many are on the site now; or on the page of an object or a path, or with "page" on this one."""
     if thing is THIS:
-        return _shown("active", lambda _: stats.active_visitors(), lambda: "", cache, empty="")
+        return _shown("pagestats_active", lambda _: stats.active_visitors(), lambda: "", cache, "site", empty="")
     page = partial(_path, context, thing)
-    return _shown("active on", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
+    return _shown("pagestats_active", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
 
 
 @register.simple_tag
 def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) -> Any:
-    """Return the most viewed published objects: each with `object`, `title`, `url` and `views`."""
-    return _shown("popular", lambda _: stats.popular(days=days, limit=limit), lambda: "", cache, days, limit, empty=[])
+    """Return the most viewed published objects, for `as`: each with `object`, `title`, `url` and `views`."""
+
+    def read(_: str) -> Listed:
+        return Listed(stats.popular(days=days, limit=limit))
+
+    return _shown("pagestats_popular", read, lambda: "", cache, days, limit, empty=Listed())
 
 
 @register.simple_tag
@@ -124,12 +138,14 @@ def _request(context: template.Context) -> HttpRequest:
 
 
 def _shown(
-    name: str, read: Callable[[str], Any], page: Callable[[], str], seconds: int, *arguments: Any, empty: Any
+    tag: str, read: Callable[[str], Any], page: Callable[[], str], seconds: int, *arguments: Any, empty: Any
 ) -> Any:
     """Return what is cached, else what is read; `empty` when that fails. A page matters more than its statistics."""
     try:
+        if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
+            raise stats.Refused(f"cache is {seconds!r}, not a number of seconds. Use 0 to keep nothing.")
         path = page()
-        key = _key(name, path, *arguments)
+        key = _key(tag, path, *arguments)
         cached = kept([key]).get(key) if seconds else None
         if cached is None:
             with transaction.atomic(using=router.db_for_read(PageView)):  # so that an error leaves the page's own alone
@@ -137,7 +153,7 @@ def _shown(
             if seconds:
                 keep({key: cached}, seconds=seconds)
     except Exception:  # of the database, a setting, an argument, or the site's own code that makes a path
-        logger.exception("The %s of a page could not be shown.", name)
+        logger.exception("{%% %s %%} could not be shown.", tag)
         return empty
     return Figure(cached[0]) if isinstance(cached[0], int) else cached[0]
 

@@ -42,9 +42,9 @@ class Command(StatsCommand):
         }
         sections = {
             "recording": _recording(),
-            "client address": [addresses.explain(meta)],
+            "client address": iter([addresses.explain(meta)]),
             "salts": _salts(),
-            "page views": backfill_status().describe(timezone.now()).splitlines(),
+            "page views": _page_views(),
             "figures": _figures(),
             "schedules": _schedules(),
             "hits of the last seven days (approximate)": _tallies(),
@@ -89,6 +89,10 @@ def _schedules() -> Iterator[str]:
         yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, {run.processed:,} sessions that had left"
     else:
         yield "no clean-up has run yet"
+
+
+def _page_views() -> Iterator[str]:
+    yield from backfill_status().describe(timezone.now()).splitlines()
 
 
 def _figures() -> Iterator[str]:
