@@ -301,7 +301,7 @@ def test_a_report_that_cannot_be_told_is_refused_with_the_reason():
     pages = Client()
     pages.force_login(User.objects.get())
     told = pages.get(f"{REPORT}?start=2026-03-13&end=2026-03-14&dimension=page").json()
-    assert (told["rows"][0]["visitors"], told["reason"][:21]) == (None, "The visitors of pages")
+    assert (told["rows"][0]["visitors"], told["reason"][:21]) == (None, "The visitors of some ")
 
 
 def test_the_public_reads_of_a_range_what_is_no_secret(settings):

@@ -41,7 +41,7 @@ from pagestats.retention import (
     prune,
     sweep_visitors,
 )
-from pagestats.rollups import backfill, changing, fold, merge_paths, rebuild, repair, verify
+from pagestats.rollups import Done, backfill, changing, fold, merge_paths, rebuild, repair, verify
 from pagestats.stats import report, snapshot
 from tests.oracle import (
     CannotTell,
@@ -413,7 +413,7 @@ class PageStatistics(RuleBasedStateMachine):
                 merge_paths(source, target)
             return
         done = list(merge_paths(source, target, batch_size=batch_size))
-        assert (done[-1] if done else (0, 0)) == (moved, moved)
+        assert (done[-1] if done else Done(0, 0)) == Done(moved, moved)
         self.rows_changed = True
 
     @rule(zone=st.sampled_from(ZONES), batch_size=sizes, is_damaged=st.booleans(), data=st.data())
