@@ -11,7 +11,8 @@ PERMISSION = "pagestats.view_stats"
 
 def may_read_all(user: PermissionsMixin | AnonymousUser) -> bool:
     """Tell whether a user has the permission to read every figure of every path."""
-    return user.has_perm(PERMISSION)  # False for anybody who is not active
+    has_perm = getattr(user, "has_perm", None)  # a site's own users may have no permissions
+    return bool(has_perm and has_perm(PERMISSION))  # False for anybody who is not active
 
 
 def may_read(user: PermissionsMixin | AnonymousUser) -> bool:

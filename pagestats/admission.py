@@ -48,9 +48,12 @@ def whole(path: str) -> str:
     return prefix if f"{path}/" == prefix else path
 
 
-def page_at(path: str) -> ResolverMatch | None:
-    """Return what the URL patterns of this request make of a whole path, or None."""
-    return patterns.match(path, urlconf=get_urlconf())
+def page_at(path: str, request: HttpRequest) -> ResolverMatch | None:
+    """Return what the URL patterns of a request make of a whole path, or None.
+
+    A middleware may have given the request patterns of its own, which are in use only if a view was looked for.
+    """
+    return patterns.match(path, urlconf=getattr(request, "urlconf", None) or get_urlconf())
 
 
 OPT_OUTS = {"dnt": "HTTP_DNT", "gpc": "HTTP_SEC_GPC"}

@@ -511,7 +511,7 @@ class StatsViewSet(ViewSet):
         require_length(sent)
         beacon = read_beacon(request.data, may_have=KEPT if record == self._heartbeat else ())
         path = whole(decoded(beacon.path, by_asgi=isinstance(sent, ASGIRequest)))
-        match = page_at(path)
+        match = page_at(path, sent)
         if is_excluded(path, match):
             return "excluded"
         if "\x00" in path or (match is None and not is_client_path(path)):

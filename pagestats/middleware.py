@@ -134,7 +134,7 @@ def why_not(request: HttpRequest, response: HttpResponseBase, path: str) -> str:
     if _is_kept_out(response):
         return "no_store"
     # Who is answered by another middleware, from a cache for example, has no match yet.
-    if is_excluded(path, request.resolver_match or page_at(path)):
+    if is_excluded(path, request.resolver_match or page_at(path, request)):
         return "excluded"
     return why_nobody(request)
 

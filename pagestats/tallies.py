@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import date
 from threading import Lock
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, router
 
 from pagestats import sql
@@ -30,8 +31,8 @@ FAILED = "failed"
 class Tallies:
     """The counts of one process since they were written last.
 
-    They are written by whoever counts or asks after `WRITE_EVERY` seconds, and at exit; a process that is killed loses
-    those of its last seconds.
+    They are written by whoever counts or asks after `WRITE_EVERY` seconds, and at exit; a process that is killed, or
+    ended by a signal as uvicorn's are, loses those of its last seconds.
     """
 
     def __init__(self) -> None:
@@ -39,11 +40,12 @@ class Tallies:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._written = time.monotonic()
         self._process = os.getpid()
+        self._database = ""
 
     def count(self, outcome: str, reason: str = "", *, times: int = 1) -> None:
         """Count an outcome with its reason, in memory alone."""
         with self._lock:
-            self._leave_counts_to_parent()
+            self._begin_anew_elsewhere()
             self._counts[outcome, _storable(reason)] += times
 
     def due(self) -> bool:
@@ -53,7 +55,7 @@ class Tallies:
     def write(self) -> None:
         """Add the counts to those in the database. What can't be written now is kept for the next time."""
         with self._lock:
-            self._leave_counts_to_parent()
+            self._begin_anew_elsewhere()
             counts, self._counts = self._counts, Counter()
             self._written = time.monotonic()
         if not counts:
@@ -77,10 +79,13 @@ class Tallies:
             self._counts.clear()
             self._written = time.monotonic()
 
-    def _leave_counts_to_parent(self) -> None:
-        """In a process that was forked off, begin at zero: what was counted before is the parent's to write."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
+    def _begin_anew_elsewhere(self) -> None:
+        """Begin at zero in a process that was forked off, since what was counted before is the parent's to write; and
+        in another database: that of tests is gone when they are, and the site's own is none of theirs.
+        """
+        here = os.getpid(), str(settings.DATABASES[router.db_for_write(Tally)]["NAME"])
+        if here != (self._process, self._database):
+            self._process, self._database = here
             self._counts.clear()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
@@ -100,14 +99,15 @@ class PublicStatsView(TemplateView):
         return response if answer is None else answer
 
     def _is_for_one_reader(self) -> bool:
-        """Tell whether the page holds what is of its reader alone.
+        """Tell whether the page may hold what is of its reader alone.
 
-        A base template of the site's own may greet who is logged in, hold a form, or show a message, which comes out of
-        a cookie; and a cookie may choose the language.
+        A base template of the site's own may greet who is logged in, by whichever cookie or header, hold a form or a
+        nonce, or show a message; and a cookie may choose the language.
         """
         return (
-            "CSRF_COOKIE" in self.request.META
-            or settings.LANGUAGE_COOKIE_NAME in self.request.COOKIES
+            bool(self.request.COOKIES)
+            or not {"CSRF_COOKIE", "HTTP_AUTHORIZATION"}.isdisjoint(self.request.META)
+            or bool(getattr(self.request, "_csp_nonce", None))
             or bool(getattr(getattr(self.request, "session", None), "accessed", False))
             or bool(getattr(getattr(self.request, "_messages", None), "used", False))
         )

@@ -6,7 +6,7 @@ from asgiref.sync import async_to_sync
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import override_script_prefix
-from django.urls import include, path
+from django.urls import include, path, resolve
 
 from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
@@ -299,3 +299,17 @@ def test_with_cookies_a_page_that_a_shared_cache_may_keep_counts_only_who_is_kno
     serve(known, HttpResponse(headers={"Cache-Control": "public"}))
     assert list(PageView.objects.order_by("pk").values_list("path", flat=True)) == ["/a", "/b"]
     assert PageView.objects.values("session_id").distinct().count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_from_a_cache", [False, True])
+def test_a_namespace_of_a_request_s_own_patterns_is_excluded_though_a_cache_answers(settings, is_from_a_cache):
+    settings.PAGESTATS_EXCLUDE = ["secret:"]
+    hidden = [path("hidden/", HttpResponse, name="hidden")]
+    request = a_request("/hidden/")
+    request.urlconf = type("urls", (), {"urlpatterns": [path("", include((hidden, "secret")))]})
+    if not is_from_a_cache:
+        request.resolver_match = resolve("/hidden/", request.urlconf)
+    serve(request)
+    assert not PageView.objects.exists()
+    assert tallies.counts() == {("not_stored", "excluded"): 1}

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib import admin
@@ -13,7 +14,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from example_project.blog.models import Post
-from pagestats import stats
+from pagestats import access, stats
 from pagestats.model_admin import ViewsAdminMixin
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.retention import prune
@@ -233,3 +234,10 @@ def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):
     assert "Views, all time 10" in page
     assert "Views, 30 days 10" in page
     assert "pruned" in page
+
+
+def test_a_user_of_a_site_that_knows_no_permissions_has_none(settings):
+    person = SimpleNamespace(is_active=True, is_authenticated=True)
+    assert (access.may_read_all(person), access.may_read(person)) == (False, False)
+    settings.PAGESTATS_PUBLIC = True
+    assert (access.may_read_all(person), access.may_read(person)) == (False, True)

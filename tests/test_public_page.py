@@ -101,6 +101,29 @@ def test_a_base_template_that_greets_its_reader_is_for_that_reader_alone(admin_c
     assert set(answer.headers["Cache-Control"].split(", ")) == {"max-age=0", "private"}
 
 
+@pytest.mark.parametrize(
+    ("what", "headers"),
+    [
+        ("request.COOKIES.token", {"cookie": "token=alice"}),
+        ("request.META.HTTP_AUTHORIZATION", {"authorization": "Basic YWxpY2U6"}),
+    ],
+)
+def test_a_base_template_that_knows_its_reader_by_another_way_is_for_that_reader_alone(client, settings, what, headers):
+    base = engines["django"].from_string("Hello {{ " + what + " }}{% block content %}{% endblock %}")
+    settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("", PublicStatsView.as_view(base_template=base))]})
+    assert "public" in client.get("/").headers["Cache-Control"]
+    answer = client.get("/", headers=headers)
+    assert answer.content.startswith(b"Hello " + next(iter(headers.values())).removeprefix("token=").encode())
+    assert "private" in answer.headers["Cache-Control"]
+
+
+def test_a_page_with_a_nonce_is_for_one_reader_alone(rf, settings):
+    request = rf.get("/")
+    request._csp_nonce = "a nonce"  # as Django's own middleware has it
+    assert "private" in PublicStatsView.as_view()(request).headers["Cache-Control"]
+    assert "public" in PublicStatsView.as_view()(rf.get("/")).headers["Cache-Control"]
+
+
 def test_a_message_and_a_chosen_language_are_for_one_reader_alone(client, settings):
     greeting = "{% for message in messages %}{{ message }}{% endfor %}{% block content %}{% endblock %}"
     stats = PublicStatsView.as_view(base_template=engines["django"].from_string(greeting))
@@ -110,6 +133,7 @@ def test_a_message_and_a_chosen_language_are_for_one_reader_alone(client, settin
     page = client.get("/stats/")
     assert b"Your order was placed" in page.content
     assert "private" in page.headers["Cache-Control"]
+    client.cookies.clear()  # as a browser does with one that has expired
     assert "public" in client.get("/stats/").headers["Cache-Control"]
     client.cookies[settings.LANGUAGE_COOKIE_NAME] = "de"
     assert "private" in client.get("/stats/").headers["Cache-Control"]

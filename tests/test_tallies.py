@@ -1,5 +1,10 @@
 import logging
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from datetime import date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -85,3 +90,33 @@ def test_hits_are_tallied_on_the_reporting_day(zone):
     counting.count("recorded")
     counting.write()
     assert before <= Tally.objects.get().day <= datetime.now(ZoneInfo(zone)).date()
+
+
+IN_A_SUITE = """
+import sys
+import django
+from django.conf import settings
+settings.DATABASES["default"].update(NAME=sys.argv[1], TEST={"NAME": sys.argv[1] + ".test"})
+django.setup()
+from django.core.management import call_command
+from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+from pagestats.tallies import tally
+call_command("migrate", verbosity=0)
+old = setup_databases(verbosity=0, interactive=False)
+tally("recorded")
+teardown_databases(old, verbosity=0)
+"""
+
+
+def test_a_test_suite_leaves_no_counts_in_the_site_s_own_database(tmp_path):
+    path = tmp_path / "site.sqlite3"
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PAGESTATS_TEST_DB": "sqlite",
+    }
+    command = [sys.executable, "-c", IN_A_SUITE, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT COUNT(*) FROM pagestats_tally").fetchall() == [(0,)]
