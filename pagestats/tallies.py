@@ -40,7 +40,7 @@ class Tallies:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._written = time.monotonic()
         self._process = os.getpid()
-        self._database = ""
+        self._databases: list[str] = []
 
     def count(self, outcome: str, reason: str = "", *, times: int = 1) -> None:
         """Count an outcome with its reason, in memory alone."""
@@ -83,9 +83,9 @@ class Tallies:
         """Begin at zero in a process that was forked off, since what was counted before is the parent's to write; and
         in another database: that of tests is gone when they are, and the site's own is none of theirs.
         """
-        here = os.getpid(), str(settings.DATABASES[router.db_for_write(Tally)]["NAME"])
-        if here != (self._process, self._database):
-            self._process, self._database = here
+        here = os.getpid(), [str(database.get("NAME")) for database in settings.DATABASES.values()]
+        if here != (self._process, self._databases):
+            self._process, self._databases = here
             self._counts.clear()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command, get_commands
+from django.db import DatabaseError
 from django.utils import timezone
 
 from pagestats import retention, rollups, tasks
@@ -347,6 +348,16 @@ def test_before_migrate_every_command_says_so(tmp_path):
     for text in said.values():
         assert text.endswith("Run manage.py migrate.") or "can't be used before manage.py migrate" in text
         assert "pagestats_" in text
+
+
+@pytest.mark.django_db
+def test_an_error_of_a_database_that_has_all_its_tables_is_told_as_it_is(monkeypatch):
+    def fail():
+        raise DatabaseError("out of shared memory")
+
+    monkeypatch.setattr("pagestats.management.commands.cleanup_stale_sessions.clean_up", fail)
+    with pytest.raises(DatabaseError, match="out of shared memory"):
+        call_command("cleanup_stale_sessions")
 
 
 def test_every_command_says_what_ails_the_database(tmp_path):

@@ -67,6 +67,17 @@ def test_a_forked_process_does_not_write_what_its_parent_counted(monkeypatch):
     assert parent.counts() == {("repeat", ""): 1}
 
 
+def test_counting_asks_no_router_of_the_site(settings):
+    class Broken:
+        def db_for_write(self, model, **hints):
+            raise RuntimeError("a fault of the site's own")
+
+    settings.DATABASE_ROUTERS = [Broken()]
+    counting = Tallies()
+    counting.count("failed", "RuntimeError")  # as the guard around recording does
+    assert counting.counts() == {("failed", "RuntimeError"): 1}
+
+
 @pytest.mark.django_db
 def test_a_reason_of_any_text_is_counted():
     counting = Tallies()
