@@ -23,29 +23,30 @@ pytest_plugins = ["tests.browsing"]
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 
-# What is said of no database, or brings a SQLite file of its own, is tested once, with the suite on SQLite; or in a run
-# of its own beside it, since much of it waits for browsers: PAGESTATS_TEST_PART is "once" there, and "each" elsewhere.
+# The parts of the suite that need no database, or bring a SQLite file of their own: they run once, with the suite on
+# SQLite; or beside it, each in a run of its own, since much of them is waiting for browsers. PAGESTATS_TEST_PART names
+# the part of such a run. What is in none of them is the part "each": it runs on each database.
 ABOUT_NO_DATABASE = {
-    f"test_{room}.py"
-    for room in (
-        "addresses",
-        "admin_browser",
-        "browser",
-        "checks",
-        "demo",
-        "docs",
-        "floors",
-        "hits",
-        "live",
-        "openapi",
-        "own_site_browser",
-        "packaging",
-        "readme_install",
-        "same_figures",
-        "tracker",
-        "tracker_browser",
-        "tracker_tabs",
-    )
+    f"test_{room}.py": part
+    for part, rooms in {
+        "no database": (
+            "addresses",
+            "admin_browser",
+            "browser",
+            "checks",
+            "demo",
+            "docs",
+            "floors",
+            "hits",
+            "openapi",
+            "own_site_browser",
+            "packaging",
+            "readme_install",
+            "same_figures",
+        ),
+        "scripts": ("live", "tracker", "tracker_browser", "tracker_tabs"),
+    }.items()
+    for room in rooms
 }
 
 # What proves how processes, crashes and any mix of steps end, whatever the version of Python and Django: marked `slow`,
@@ -158,9 +159,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("PAGESTATS_TEST_DB", "sqlite") != "sqlite":
         part = "each"
     if part:
-        left_out = [item for item in items if (item.path.name in ABOUT_NO_DATABASE) != (part == "once")]
+        left_out = [item for item in items if part_of(item) != part]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if (item.path.name in ABOUT_NO_DATABASE) == (part == "once")]
+        items[:] = [item for item in items if part_of(item) == part]
+
+
+def part_of(item: pytest.Item) -> str:
+    return ABOUT_NO_DATABASE.get(item.path.name, "each")
 
 
 def allowed_skips() -> set[str]:
