@@ -22,6 +22,11 @@ def is_client_path(path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in conf.CLIENT_PATHS)
 
 
+def is_known(path: str, match: ResolverMatch | None) -> bool:
+    """Tell whether a path is one of the site: by its URL patterns, which the match is of, or by its own word."""
+    return match is not None or is_client_path(path)
+
+
 def is_excluded(path: str, match: ResolverMatch | None) -> bool:
     """Tell whether the site says that nothing is recorded of a path, which the match says the namespaces of."""
     places = tuple(conf.EXCLUDE)

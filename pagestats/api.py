@@ -47,7 +47,7 @@ from rest_framework.viewsets import ViewSet
 from pagestats import identity, openapi
 from pagestats.access import may_read, may_read_all
 from pagestats.addresses import client_address
-from pagestats.admission import is_client_path, is_excluded, page_at, whole, why_nobody, why_staff
+from pagestats.admission import is_excluded, is_known, page_at, whole, why_nobody, why_staff
 from pagestats.conf import LONGEST_SEARCH, conf
 from pagestats.hits import Hit, instant
 from pagestats.live import active_response
@@ -514,7 +514,7 @@ class StatsViewSet(ViewSet):
         match = page_at(path, sent)
         if is_excluded(path, match):
             return "excluded"
-        if "\x00" in path or (match is None and not is_client_path(path)):
+        if "\x00" in path or not is_known(path, match):
             raise UnknownPath(f"{_shown(path)} is no page of this site.")
         visitor = identity.identify(sent, at=at, claimed=beacon.session_id)
         if visitor.reason == "bad_session_id":

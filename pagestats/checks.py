@@ -194,7 +194,7 @@ def check_identity(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
     if Settings.IDENTITY.fault():
         return []  # said by check_settings
     try:
-        identity.configured()
+        identity.refuse_other_arguments()
     except ImproperlyConfigured as error:
         hint = 'Use "anonymous", "cookie", "client", or the dotted path of a function or class of your own.'
         return [Error(str(error), hint=hint, id="pagestats.E004")]

@@ -219,7 +219,9 @@ class Settings:
     """The settings of a site, each with its default."""
 
     ENABLED = _switch(
-        default=True, meaning="Record page views and heartbeats. False: the middleware does nothing, not even a query."
+        default=True,
+        meaning="Record page views and heartbeats. False: the middleware and the API record nothing, not even with a"
+        " query; what your own code records is stored.",
     )
     DEDUP_WINDOW = _duration(
         timedelta(minutes=30),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import inspect
 import re
 import secrets
 from collections.abc import Iterable
@@ -75,7 +76,8 @@ class Identity(Protocol):
     Arguments:
         request: as it is after the response was made.
         at: the aware datetime of the hit.
-        claimed: the session id that the body of a beacon brought; None for a page. Anybody can choose it.
+        claimed: None; the identity `client` alone is told the session id that a beacon brought, since anybody can
+            choose it.
     """
 
     lifetime: Lifetime
@@ -131,6 +133,18 @@ def configured() -> Identity:
     if not callable(identity):
         raise ImproperlyConfigured(f"{setting} is {name!r}, which cannot be called. Use a function or a class.")
     return cast(Identity, identity)  # as far as can be told without calling it
+
+
+def refuse_other_arguments() -> None:
+    """Raise `ImproperlyConfigured` when the identity of the site can't be called as `Identity` says."""
+    identity = configured()
+    try:
+        inspect.signature(identity).bind(None, at=None, claimed=None)
+    except TypeError as error:
+        raise ImproperlyConfigured(
+            f"{Settings.IDENTITY.name} is {conf.IDENTITY!r}, which can't be called as (request, *, at, claimed):"
+            f" {error}."
+        ) from error
 
 
 ID_CHARACTERS = 32
@@ -214,6 +228,11 @@ class ByCookie:
                 pass
         new = secrets.token_hex(ID_CHARACTERS // 2)
         return Identified(session_id=new, cookie=Cookie(value=signer.sign(new), is_secure=request.is_secure()))
+
+
+def id_in_cookie(text: str) -> str:
+    """Return the session id in the value of the cookie, as its reader sees it, and any other text as it is."""
+    return text.partition(":")[0] if _SIGNED_ID.fullmatch(text) else text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -118,6 +118,18 @@ def has_sealed_days(session_id: str) -> bool:
     return visitors.filter(session_id=_session(session_id), last_sealed_day__isnull=False).exists()
 
 
+def is_here(session_id: str) -> bool:
+    """Tell whether the heartbeat of a session is stored, which `erase` deletes and `forget` gives another id."""
+    here = ActiveSession.objects.using(router.db_for_write(ActiveSession))
+    return here.filter(session_id=_session(session_id)).exists()
+
+
+def sweep() -> None:
+    """Delete what nobody needs any more: empty rows of sessions that were erased, and expired salts."""
+    sweep_visitors()
+    delete_expired_salts()
+
+
 def sweep_visitors(*, at: datetime | None = None) -> int:
     """Delete the empty rows of sessions that were erased or forgotten over an hour ago, and return how many.
 

@@ -90,8 +90,7 @@ def prune() -> int:
     Return how many page views are pruned so far. The empty rows of sessions that were erased are swept up as well, and
     the salts of the days before.
     """
-    retention.sweep_visitors()
-    retention.delete_expired_salts()
+    retention.sweep()
     before = retention.kept_from()
     if before is None:
         return 0

@@ -212,13 +212,18 @@ def test_a_rebuild_leaves_no_drift():
     assert snapshot().page_stats[0].views == 1
 
 
-def test_sealed_days_are_not_rebuilt():
+def test_sealed_days_are_not_rebuilt(settings):
     fold([("/a", "s", T0), ("/a", "s", T0 + 3 * DAY)])
     list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
     before = everything()
     for refused in (rebuild, to_rebuild):
         with pytest.raises(SealedDay, match="Page views before 2026-03-16 were pruned"):
             refused()
+    with pytest.raises(SealedDay, match=r"anew\. Run `manage.py verify_aggregates --repair` to set right those since"):
+        rebuild()
+    settings.TIME_ZONE = "Asia/Kathmandu"
+    with pytest.raises(SealedDay, match=r"anew\. The reporting zone stays 'Europe/Amsterdam': set TIME_ZONE to that"):
+        rebuild()
     assert everything() == before
 
 

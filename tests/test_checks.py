@@ -234,6 +234,26 @@ def test_an_identity_that_leads_nowhere_is_told(settings, name):
     assert repr(name) in message.msg
 
 
+def of_the_request_alone(request):
+    raise AssertionError(request)
+
+
+of_the_request_alone.lifetime = "lasting"
+
+
+def test_an_identity_that_takes_other_arguments_is_told(settings):
+    settings.PAGESTATS_IDENTITY = "tests.test_checks.of_the_request_alone"
+    (message,) = ours()
+    assert message.id == "pagestats.E004"
+    assert "can't be called as (request, *, at, claimed): got an unexpected keyword argument 'at'." in message.msg
+
+
+@pytest.mark.parametrize("name", ["member", "Daily", "OptedOut", "Number"])
+def test_an_identity_of_the_site_is_fine(settings, name):
+    settings.PAGESTATS_IDENTITY = f"tests.test_identity.{name}"
+    assert ours() == []
+
+
 def test_an_identity_of_the_browser_without_a_url_for_it_is_told(settings, urls_without_the_api):
     settings.PAGESTATS_IDENTITY = "client"
     (message,) = ours()
@@ -274,8 +294,8 @@ def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_
     Calendar.objects.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
     (message,) = told(["default"])
     assert message.hint == (
-        "Page views before 2026-03-16 were pruned, so days can't be counted anew: set TIME_ZONE to"
-        " 'Europe/Amsterdam'. Or silence pagestats.W005."
+        "Page views before 2026-03-16 were pruned, so days can't be counted anew. The reporting zone stays"
+        " 'Europe/Amsterdam': set TIME_ZONE to that. Or silence pagestats.W005."
     )
 
 

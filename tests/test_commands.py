@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -10,11 +11,15 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command, get_commands
 from django.db import DatabaseError
+from django.db.models import F
 from django.utils import timezone
 
 from pagestats import retention, rollups, tasks
 from pagestats.conf import LONGEST_KEPT
-from pagestats.models import PageTotal, PageView
+from pagestats.hits import Hit
+from pagestats.identity import identify
+from pagestats.models import ActiveSession, PageTotal, PageView, Visitor
+from pagestats.recording import record_heartbeat
 from pagestats.rollups import backfill, changing, folding, rebuild
 from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
@@ -150,6 +155,38 @@ def test_pagestats_erase_says_what_it_would_do_and_what_it_did():
 
 
 @pytest.mark.django_db
+def test_pagestats_erase_takes_the_value_of_a_cookie(rf, settings):
+    settings.PAGESTATS_IDENTITY = "cookie"
+    visitor = identify(rf.get("/a"), at=T0)
+    folded([("/a", visitor.session_id, T0)])
+    assert run("pagestats_erase", f"{visitor.session_id}:not-signed-so", dry_run=True).startswith("Would erase: 1 page")
+    assert run("pagestats_erase", visitor.cookie.value) == "Erased 1 page view"
+
+
+@pytest.mark.django_db
+def test_pagestats_erase_says_that_there_is_a_heartbeat_alone():
+    record_heartbeat(Hit(path="/a", session_id="s", at=T0))
+    assert run("pagestats_erase", "s", dry_run=True) == "No page views of 's', and a heartbeat to erase"
+    assert ActiveSession.objects.count() == 1
+    assert run("pagestats_erase", "s", forget=True) == "No page views of 's', and a heartbeat to forget"
+    (random_id,) = ActiveSession.objects.values_list("session_id", flat=True)
+    assert random_id != "s"
+    assert run("pagestats_erase", random_id).endswith(", and a heartbeat to erase")
+    assert not ActiveSession.objects.exists()
+
+
+@pytest.mark.django_db
+def test_cleanup_stale_sessions_leaves_nothing_of_an_erased_session():
+    folded([("/a", "s", T0), ("/a", "t", T0)])
+    run("pagestats_erase", "s")
+    run("cleanup_stale_sessions")
+    assert Visitor.objects.filter(session_id="s").exists()
+    Visitor.objects.filter(session_id="s").update(version=F("version") - 3_600_000_001)
+    run("cleanup_stale_sessions")
+    assert list(Visitor.objects.values_list("session_id", flat=True)) == ["t"]
+
+
+@pytest.mark.django_db
 def test_pagestats_erase_refuses_sealed_days_and_forgets_them():
     folded([("/a", "s", T0)])
     run("pagestats_prune", "--before", "2026-03-16")
@@ -192,6 +229,26 @@ def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
     assert everything() == before
     assert run("pagestats_merge_paths", "/a", "/b") == "Moved 1 page view from '/a' to '/b'"
     assert run("pagestats_merge_paths", "/a", "/b") == "No page views of '/a'"
+    assert run("pagestats_merge_paths", "a", "/b") == "No page views of 'a'. Paths begin with a slash"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("target", ["/no/such/page/at/all", "/b?x=1/y"])
+def test_pagestats_merge_paths_refuses_a_target_that_is_no_page(settings, target, dry_run):
+    folded([("/a", "s", T0)])
+    before = everything()
+    with pytest.raises(
+        CommandError, match=f"target is {re.escape(repr(target))}, which no URL pattern of the site has"
+    ):
+        run("pagestats_merge_paths", "/a", target, dry_run=dry_run)
+    assert everything() == before
+    settings.PAGESTATS_CLIENT_PATHS = [re.escape(target)]
+    run("pagestats_merge_paths", "/a", target, dry_run=dry_run)
+    settings.PAGESTATS_CLIENT_PATHS = []
+    if not dry_run:
+        folded([("/c", "s", T0)])
+        assert run("pagestats_merge_paths", "/c", target).startswith("Moved 1 page view")  # it has views already
 
 
 @pytest.mark.django_db

@@ -120,6 +120,16 @@ def test_a_search_in_one_page_is_refused_in_the_words_of_the_command():
         call_command("pagestats_report", "--page", "/a", "--search", "b")
 
 
+@pytest.mark.django_db
+def test_a_page_without_its_slash_is_refused_unless_somebody_viewed_it():
+    raw_views([("/a", "s", T0), ("beside", "s", T0)])
+    for page in ("a", ""):
+        with pytest.raises(CommandError, match=f"--page is '{page}', which nobody viewed.*: --page /{page}$"):
+            run("pagestats_report", "2026-03-14", "2026-03-14", page=page)
+    assert run("pagestats_report", "2026-03-14", "2026-03-14", page="/b").startswith("/b, 2026-03-14")
+    assert run("pagestats_report", "2026-03-14", "2026-03-14", page="beside").startswith("beside, 2026-03-14")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 @pytest.mark.django_db
 def test_a_report_is_told_in_any_encoding(monkeypatch, encoding):

@@ -266,10 +266,11 @@ def where_zones_differ(calendar: Calendar) -> str:
     """Return what to do where the reporting zone is not the site's own."""
     if calendar.sealed_before is None:
         return "Run `manage.py backfill_aggregates --rebuild` to count all days anew in TIME_ZONE."
-    return (
-        f"Page views before {calendar.sealed_before} were pruned, so days can't be counted anew: set TIME_ZONE to"
-        f" {calendar.zone!r}."
-    )
+    return f"{_where_sealed(calendar)} The reporting zone stays {calendar.zone!r}: set TIME_ZONE to that."
+
+
+def _where_sealed(calendar: Calendar) -> str:
+    return f"Page views before {calendar.sealed_before} were pruned, so days can't be counted anew."
 
 
 def to_rebuild(*, zone: str | None = None) -> Extent:
@@ -297,8 +298,9 @@ def _zone_name(zone: str | None) -> str:
 def _refuse_sealed_days(calendar: Calendar | None) -> None:
     if calendar is not None and calendar.sealed_before is not None:
         raise SealedDay(
-            f"Page views before {calendar.sealed_before} were pruned, and what is counted of their days in"
-            f" {calendar.zone} can't be counted again. The reporting zone stays {calendar.zone}."
+            where_zones_differ(calendar)
+            if calendar.zone != settings.TIME_ZONE
+            else f"{_where_sealed(calendar)} Run `manage.py verify_aggregates --repair` to set right those since then."
         )
 
 

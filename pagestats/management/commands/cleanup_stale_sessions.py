@@ -4,7 +4,7 @@ from typing import Any
 
 from pagestats.formats import counted
 from pagestats.management.base import StatsCommand
-from pagestats.retention import clean_up, delete_expired_salts
+from pagestats.retention import clean_up, sweep
 
 
 class Command(StatsCommand):
@@ -12,12 +12,13 @@ class Command(StatsCommand):
 
     help = (
         "Deletes the active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and says how many; "
-        "and the salts of anonymous ids that are two days old. "
+        "then the salts of anonymous ids that are two days old, and the empty rows of sessions that were erased over "
+        "an hour ago. "
         "For cron, every five minutes; a django-q2 cluster does it by itself."
     )
 
     def handle(self, **options: Any) -> None:
         """Delete."""
         deleted = clean_up()
-        delete_expired_salts()
+        sweep()
         self.stdout.write(f"Deleted {counted(deleted, 'stale session')}")

@@ -6,6 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from pagestats import retention
 from pagestats.formats import counted
+from pagestats.identity import id_in_cookie
 from pagestats.management.base import StatsCommand
 from pagestats.rollups import SealedDay
 
@@ -20,22 +21,27 @@ class Command(StatsCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the session and the options."""
-        parser.add_argument("session", help="The session's id, as it is stored with its page views.")
+        parser.add_argument(
+            "session", help="The session's id, as it is stored with its page views, or the value of its cookie."
+        )
         parser.add_argument("--forget", action="store_true", help="Replace the id, and keep all that was counted.")
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
 
     def handle(self, *, session: str, forget: bool, dry_run: bool, **options: Any) -> None:
         """Say what is stored of the session, and erase or forget it."""
+        session = id_in_cookie(session)
+        verb = "forget" if forget else "erase"
         try:
             found = retention.to_forget(session) if forget else retention.to_erase(session)
             is_sealed = retention.has_sealed_days(session)
+            is_here = retention.is_here(session)
             if not dry_run:
-                verb = retention.forget if forget else retention.erase
-                done = verb(session)
+                done = retention.forget(session) if forget else retention.erase(session)
         except (SealedDay, ValueError) as error:
             raise CommandError(str(error)) from error
         if not found.page_views and not is_sealed:
-            self.stdout.write(f"No page views of {session!r}")
+            heartbeat = f", and a heartbeat to {verb}" if is_here else ""
+            self.stdout.write(f"No page views of {session!r}{heartbeat}")
         elif dry_run:
             self.stdout.write(f"Would {'forget whose they are' if forget else 'erase'}: {found}")
         else:

@@ -5,10 +5,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
+from pagestats import patterns
+from pagestats.admission import is_known
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
 from pagestats.rollups import Done, merge_paths, to_merge
+from pagestats.stats import has_views
 
 
 class Command(StatsCommand):
@@ -30,8 +33,10 @@ class Command(StatsCommand):
         """Merge, with a progress bar."""
         done = Done(0, 0)
         try:
+            to_move = to_merge(source, target)
+            _refuse_no_page(target)
             if dry_run:
-                self.stdout.write(f"Would move: {to_merge(source, target)}")
+                self.stdout.write(f"Would move: {to_move}")
                 return
             with tqdm(unit=" views", disable=not options["verbosity"] or None) as bar:
                 for done in merge_paths(source, target, batch_size=batch_size):
@@ -42,4 +47,14 @@ class Command(StatsCommand):
         if done.total:
             self.stdout.write(f"Moved {counted(done.processed, 'page view')} from {source!r} to {target!r}")
         else:
-            self.stdout.write(f"No page views of {source!r}")
+            slash = "" if source.startswith("/") else ". Paths begin with a slash"
+            self.stdout.write(f"No page views of {source!r}{slash}")
+
+
+def _refuse_no_page(target: str) -> None:
+    """Refuse what is no page of the site and never was one: what is moved there can't be told apart any more."""
+    if not is_known(target, patterns.match(target)) and not has_views(target):
+        raise CommandError(
+            f"target is {target!r}, which no URL pattern of the site has, and of which no page view is counted. Give a"
+            " path of the site, without a query, or name it in PAGESTATS_CLIENT_PATHS."
+        )

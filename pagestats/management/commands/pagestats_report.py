@@ -61,6 +61,8 @@ class Command(StatsCommand):
             told = report(start, end, dimension="page", value=page, **what)
         except Refused as refusal:
             raise CommandError(str(refusal)) from refusal
+        if page is not None and not page.startswith("/") and not told.views:
+            raise CommandError(f"--page is {page!r}, which nobody viewed. Paths begin with a slash: --page /{page}")
         lifetime = identity.lifetime()
         if options["json"]:
             written = partial(json.dumps, told.written(lifetime=lifetime), cls=DjangoJSONEncoder)
