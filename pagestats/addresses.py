@@ -50,6 +50,16 @@ def client_address(request: HttpRequest) -> Address | None:
     return seen.address
 
 
+IPV6_HOST_BITS = 64
+
+
+def household(address: Address) -> str:
+    """Return what one client cannot easily get more of: its address, of IPv6 the half that names its network."""
+    if isinstance(address, IPv6Address):
+        return f"{int(address) >> IPV6_HOST_BITS:x}"
+    return str(address)
+
+
 def explain(request_meta: Mapping[str, Any]) -> str:
     """Return in words which address a request with this META has for its client, and why."""
     return _seen(request_meta).why

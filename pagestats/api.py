@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import date, datetime
 from http import HTTPStatus
-from ipaddress import IPv6Address
 from typing import IO, Any, NamedTuple, get_args
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -46,7 +45,7 @@ from rest_framework.viewsets import ViewSet
 
 from pagestats import identity, openapi
 from pagestats.access import may_read, may_read_all
-from pagestats.addresses import client_address
+from pagestats.addresses import client_address, household
 from pagestats.admission import is_excluded, is_known, page_at, whole, why_nobody, why_staff
 from pagestats.conf import LONGEST_SEARCH, conf
 from pagestats.hits import Hit, instant
@@ -212,7 +211,8 @@ class ClientThrottle(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: Any) -> str:
         """Return a key that does not tell the address."""
-        client = f"{self.scope} {view.action} {network_of(request._request)}"
+        address = client_address(request._request)
+        client = f"{self.scope} {view.action} {address and household(address)}"
         return f"pagestats.throttle.{salted_hmac('pagestats.throttle', client, algorithm='sha256').hexdigest()}"
 
     def wait(self) -> float:
@@ -241,14 +241,6 @@ def is_origin(origin: str, *, host: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and parts.netloc.lower() == host.lower()
-
-
-def network_of(request: HttpRequest) -> str:
-    """Return what one client cannot easily get more of: its address, of IPv6 the network that a household is given."""
-    address = client_address(request)
-    if isinstance(address, IPv6Address):
-        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return str(address)
 
 
 class Beacon(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
@@ -41,22 +41,17 @@ def check_names(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
     return [
         Warning(
             f"{name} is in your settings, and is no setting of pagestats: it does nothing.",
-            hint=f"{_likely(name, known)}Or silence pagestats.W007.",
+            hint=f"{_likely(name, known, prefix='PAGESTATS_')}Or silence pagestats.W007.",
             id="pagestats.W007",
         )
         for name in unknown
     ]
 
 
-def _likely(name: str, known: Sequence[str]) -> str:
-    """Return a question for the setting that a name may be meant for, "" where none is like it."""
-    words = {one.removeprefix("PAGESTATS_"): one for one in known}
-    return _one_like(name.removeprefix("PAGESTATS_"), list(words), shown=words)
-
-
-def _one_like(name: str, known: Sequence[str], *, shown: Mapping[str, str] | None = None) -> str:
-    likely = get_close_matches(name, known, n=1, cutoff=0.5)
-    return "".join(f"Is it {(shown or {}).get(word, word)}? " for word in likely)
+def _likely(name: str, known: Sequence[str], *, prefix: str = "") -> str:
+    """Return a question for the name that one may be meant for, "" where none is like it; all begin with a prefix."""
+    found = get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1, cutoff=0.5)
+    return "".join(f"Is it {prefix}{one}? " for one in found)
 
 
 @register("pagestats")
@@ -164,8 +159,8 @@ def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
 @register("pagestats")
 def check_exclude(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Say which namespaces that are not to be recorded the site does not have: a name that is misspelt leaves in."""
-    if Settings.EXCLUDE.fault():
-        return []  # said by check_settings
+    if Settings.EXCLUDE.fault() or not getattr(settings, "ROOT_URLCONF", None):
+        return []  # said by check_settings; and without URLs, as a worker may be, nothing is excluded
     known = [f"{namespace}:" for namespace in patterns.namespaces()]
     unknown = [
         place
@@ -175,7 +170,7 @@ def check_exclude(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
     return [
         Warning(
             f"PAGESTATS_EXCLUDE has {place!r}, and no URL namespace has this name: it leaves nothing out.",
-            hint=f"{_one_like(place, known)}Or silence pagestats.W012.",
+            hint=f"{_likely(place, known)}Or silence pagestats.W012.",
             id="pagestats.W012",
         )
         for place in unknown
@@ -243,7 +238,7 @@ def check_reporting_zone(
     using = router.db_for_write(Calendar)
     if using not in (databases or ()) or Calendar._meta.db_table not in connections[using].introspection.table_names():
         return []
-    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
+    calendar = Calendar.objects.using(using).row().first()
     if calendar is None or calendar.zone == settings.TIME_ZONE:
         return []
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -38,6 +37,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from pagestats import patterns, sql
 from pagestats.conf import Settings, conf
+from pagestats.hits import UNSTORABLE
 from pagestats.patterns import Captured, Template, Undecided
 
 MOST_SLUGS = 500
@@ -353,7 +353,7 @@ def titles(paths: Iterable[str]) -> dict[str, Titled]:
 
 def _is_comparable(value: object) -> bool:
     """Tell whether every database takes a value: a text has no NUL and no lone surrogate."""
-    return not isinstance(value, str) or not re.search("[\x00\ud800-\udfff]", value)
+    return not isinstance(value, str) or not UNSTORABLE.search(value)
 
 
 def _batches(paths: list[str], size: int) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """A hit: a request or a beacon made into a value. No database here."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -70,6 +71,10 @@ def shorten(text: str, length: int) -> str:
         return text
     digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
     return f"{text[: length - len(digest) - 1]}~{digest}"
+
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""A NUL character, which PostgreSQL cannot store, or a lone surrogate, which is no character."""
 
 
 def _clean(name: str, value: Any, length: int) -> str:

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from ipaddress import IPv6Address
+from functools import partial
 from threading import Lock
 from typing import Literal, NamedTuple, Protocol, cast
 
@@ -33,7 +33,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext
 
 from pagestats import sql
-from pagestats.addresses import Address, client_address
+from pagestats.addresses import client_address, household
 from pagestats.conf import Settings, conf
 from pagestats.hits import day_of, start_of
 from pagestats.models import Calendar, PageView, Salt
@@ -148,7 +148,6 @@ def refuse_other_arguments() -> None:
 
 
 ID_CHARACTERS = 32
-IPV6_HOST_BITS = 64
 
 
 class Anonymous:
@@ -171,7 +170,7 @@ class Anonymous:
             return Identified(reason="bad_host")
         agent = request.META.get("HTTP_USER_AGENT", "")
         # The agent, which may hold anything, comes last: no other client can be put together with it.
-        client = "\0".join([_household(address), host, agent]).encode(errors="surrogatepass")
+        client = "\0".join([household(address), host, agent]).encode(errors="surrogatepass")
         return Identified(session_id=_over_midnight(client, at))
 
 
@@ -184,13 +183,6 @@ def _over_midnight(client: bytes, at: datetime) -> str:
         if views.filter(session_id=yesterday, timestamp__gt=at - conf.DEDUP_WINDOW).exists():
             return yesterday
     return _digest(salts.today, client)
-
-
-def _household(address: Address) -> str:
-    """Return an address without what changes while its household stays the same: the lower half of IPv6."""
-    if isinstance(address, IPv6Address):
-        return f"{int(address) >> IPV6_HOST_BITS:x}"
-    return str(address)
 
 
 def _digest(salt: bytes, client: bytes) -> str:
@@ -348,7 +340,8 @@ def _read_salts(at: datetime) -> DaySalts:
     kept = Salt.objects.using(using).filter(day__in=[today, yesterday])
     stored = _secrets(kept)
     if today not in stored:
-        stored = sql.transact(lambda: _make_salt(today, kept, using=using), using=using)
+        make = partial(_make_salt, today, kept, using=using)
+        stored = sql.transact(make, using=using, patience=sql.PATIENCE_OF_A_PAGE)
     return DaySalts(start_of(today, zone), start_of(tomorrow, zone), stored[today], stored.get(yesterday))
 
 

@@ -99,8 +99,10 @@ def tell_the_tracker(response: HttpResponseBase, reason: str) -> None:
         told = 1
     else:
         return
-    timings = [response.headers.get("Server-Timing", ""), f"view;dur={told}"]
-    response.headers["Server-Timing"] = ", ".join(filter(None, timings))
+    # A site may answer with one and the same response again and again, where it is there already.
+    timings = response.headers.get("Server-Timing", "").split(", ")
+    others = [timing for timing in timings if timing not in ("", "view;dur=0", "view;dur=1")]
+    response.headers["Server-Timing"] = ", ".join([*others, f"view;dur={told}"])
 
 
 def record(request: HttpRequest, response: HttpResponseBase, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.checks import CheckMessage, Warning
+from django.db import DatabaseError
 from django.db.models import BigIntegerField, F, Model, QuerySet, Value
 from django.forms import Media
 from django.http import HttpRequest
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 else:
     Base = object
 
+logger = logging.getLogger("pagestats")
+
 COLUMN, PANEL = "page_views", "page_figures"
 ANNOTATION = "pagestats_views"
 DAYS = 30
@@ -40,9 +44,9 @@ class ViewsAdminMixin(Base):
     """Put before `ModelAdmin`, it adds a column of views to the list, and a panel to the page of one object.
 
     Both are for who has the permission to read the stats, and are not there for anybody else, also where a part of them
-    is public. The column is the last one, unless
-    `list_display` has "page_views" somewhere else; it is sorted by the same statement that lists the rows. The panel
-    has a set of fields of its own, unless `fieldsets` has "page_figures" somewhere.
+    is public. The column is the last one, unless `list_display` has "page_views" somewhere else; it is sorted by the
+    same statement that lists the rows. The panel has a set of fields of its own, unless `fieldsets` has "page_figures"
+    somewhere.
     """
 
     views_days: int | None = None
@@ -55,7 +59,7 @@ class ViewsAdminMixin(Base):
             return rows
         try:
             rows = stats.with_views(rows, days=self.views_days, name=ANNOTATION)
-        except stats.NoPage:  # said by `check`
+        except stats.Refused:  # said by `check`
             rows = rows.annotate(**{ANNOTATION: Value(None, BigIntegerField())})
         return rows
 
@@ -111,6 +115,13 @@ class ViewsAdminMixin(Base):
     @admin.display(description=_("Figures"))
     def page_figures(self, thing: Model) -> SafeString | str:
         """Return the panel: who is reading now, 30 days with a bar for each, and views of all time."""
+        try:
+            return self._panel(thing)
+        except DatabaseError:  # the form matters more: page views may be in a database of their own
+            logger.exception("The figures of %r could not be shown.", thing)
+            return str(_("The figures can’t be read now."))
+
+    def _panel(self, thing: Model) -> SafeString | str:
         path = content.path_of(thing)
         if path is None:
             return str(_("This has no page of its own yet."))

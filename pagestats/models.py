@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pagestats.conf import conf
 from pagestats.fields import ExactCharField, PartialIndex
-from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH
+from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH, instant
 
 
 class PageViewQuerySet(models.QuerySet["PageView"]):
@@ -189,6 +190,21 @@ class Return(models.Model):
         return f"{self.dimension} {self.value} on {self.day}, before on {self.previous_day}"
 
 
+class CalendarQuerySet(models.QuerySet["Calendar"]):
+    """The calendar, which is one row."""
+
+    def row(self) -> CalendarQuerySet:
+        """Return the one row, which is there once anything was counted."""
+        return self.filter(pk=Calendar.ROW)
+
+    def lock(self) -> bool:
+        """Lock the row until the transaction ends, and tell whether there is one.
+
+        By a write: as the first statement of a transaction, SQLite waits for its turn.
+        """
+        return bool(self.row().update(zone=models.F("zone")))
+
+
 class Calendar(models.Model):
     """The one row that says how days are reckoned, and which of them are sealed."""
 
@@ -210,6 +226,8 @@ class Calendar(models.Model):
     sealed_on = models.DateField(
         _("sealed on"), null=True, help_text=_("The reporting day on which page views were pruned last.")
     )
+
+    objects = CalendarQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("calendar")
@@ -293,6 +311,39 @@ class Tally(models.Model):
         return f"{self.day} {self.outcome} {self.reason}: {self.count}"
 
 
+SILENCE_OF_THE_DEAD = timedelta(minutes=1)
+"""A run that has shown no progress for so long was killed, or waits for a cluster or a lock."""
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs, by how long ago they showed progress."""
+
+    def running(self) -> RunQuerySet:
+        """Return the runs that nobody has ended."""
+        return self.filter(status=Run.Status.RUNNING)
+
+    def alive(self, at: datetime) -> RunQuerySet:
+        """Return those that showed progress shortly before an instant."""
+        return self.filter(updated__gte=at - SILENCE_OF_THE_DEAD)
+
+    def silent(self, at: datetime) -> RunQuerySet:
+        """Return those that have shown none for as long as the dead are silent, at an instant."""
+        return self.filter(updated__lt=at - SILENCE_OF_THE_DEAD)
+
+    def newest_first(self) -> RunQuerySet:
+        """Return them in the order of the latest start."""
+        return self.order_by("-started", "-pk")
+
+    def advance(self, **columns: Any) -> int:
+        """Note progress, by the clock, which an iteration of hours can't be told; return how many runs there are."""
+        return self.update(updated=instant(None), **columns)
+
+    def end(self, status: Run.Status, **columns: Any) -> int:
+        """Note that they ended so, by the clock; return how many there are."""
+        now = instant(None)
+        return self.update(status=status, updated=now, finished=now, **columns)
+
+
 class Run(models.Model):
     """A piece of work that takes a while, and how far it came. Any process may read it."""
 
@@ -319,6 +370,8 @@ class Run(models.Model):
     finished = models.DateTimeField(_("finished"), null=True)
     processed = models.BigIntegerField(_("processed"), default=0)
     result = models.JSONField(_("result"), default=dict)
+
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("run")

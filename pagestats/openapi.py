@@ -208,7 +208,8 @@ DESCRIPTIONS = {
     "report": "Exact figures of any range of reporting days, of the site or of one page. Needs the permission "
     "`pagestats.view_stats`, unless the site made its figures public. Then the rows are, and the page has "
     "to be, such that a content source knows it or a setting allows it; the counts are of all.",
-    "page_views": "A view of the same path by the same session is a repeat for half an hour, and does not count. "
+    "page_views": "A view less than PAGESTATS_DEDUP_WINDOW, half an hour by default, from another one of the same path "
+    "and session is a repeat, and does not count. "
     "`text/plain` is for `navigator.sendBeacon`; the body is the same.",
     "heartbeats": "Says that the session is still on a path; it counts no page view, but of a page that was kept. "
     "`text/plain` is for `navigator.sendBeacon`; the body is the same.",

@@ -32,6 +32,7 @@ VERSION = Target.upserting(
     Visitor, key=["session_id"], changes={"version": "swap", "first_seen": "set", "last_day": "set"}
 )
 VERSION_IN_ZONE = replace(VERSION, only_while="in_zone")
+VERSION_WHILE_REBUILDING = replace(VERSION, only_while="rebuilt_in_zone")
 VERSION_OF_UNSEALED_DAY = replace(VERSION, only_while="unsealed")
 VIEWS = Target(PageView, ("path", "page_type", "session_id", "timestamp", "rolled_up"))
 BEATS = Target.upserting(
@@ -105,7 +106,8 @@ def _record(hits: Sequence[Hit], *, beats: bool = False) -> Recorded:
     using = router.db_for_write(PageView)
     if len(hits) == 1:
         one = _record_one if sql.can_swap(using) else _record_one_locked
-        return sql.retrying(partial(one, hits[0], beats=beats, using=using), using=using)
+        record = partial(one, hits[0], beats=beats, using=using)
+        return sql.retrying(record, using=using, patience=sql.PATIENCE_OF_A_PAGE)
     return sql.transact(partial(_store, hits, using=using), using=using) if hits else Recorded()
 
 
@@ -144,7 +146,9 @@ def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) 
     figures, visitors = _figures([hit], [near], is_pending=stay_pending, using=using)
     seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
     row = hit.session_id, (near.version or 0) + 1, *seen
-    if stay_pending:
+    if near.next_zone:
+        version = Insert(VERSION_WHILE_REBUILDING, [row], near.next_zone)  # afterwards nobody may fold it
+    elif stay_pending:
         version = Insert(VERSION_OF_UNSEALED_DAY, [row], day_of(hit.at, Calendar.zone_named(near.zone)))
     else:
         # Before the first view of a site there is no zone: `addition` has made it, and it is looked at again.
@@ -216,7 +220,7 @@ def record_heartbeat(hit: Hit) -> Heartbeat:
     Any other is "updated".
     """
     using = router.db_for_write(PageView)
-    return sql.retrying(partial(_beat, hit, using=using), using=using)
+    return sql.retrying(partial(_beat, hit, using=using), using=using, patience=sql.PATIENCE_OF_A_PAGE)
 
 
 def _beat(hit: Hit, *, using: str) -> Heartbeat:

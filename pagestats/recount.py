@@ -48,7 +48,7 @@ def local_times(*, using: str) -> str | None:
 
 
 def refuse_local_times(*, using: str) -> None:
-    """Raise `LocalTimes` if anything is."""
+    """Raise `LocalTimes` for a database that keeps instants by the clocks of a zone that puts them back."""
     if fault := local_times(using=using):
         raise LocalTimes(f"{fault} {WITHOUT_LOCAL_TIMES}")
 
@@ -92,7 +92,7 @@ class Reckoning:
     def stored(cls, *, using: str) -> Reckoning:
         """Return the reckoning by the calendar as it is stored now. Raises `LocalTimes`."""
         refuse_local_times(using=using)
-        stored = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("zone", "sealed_before").first()
+        stored = Calendar.objects.using(using).row().values_list("zone", "sealed_before").first()
         zone, sealed_before = stored or (settings.TIME_ZONE, None)
         return cls.of(ZoneInfo(zone), sealed_before, using=using)
 

@@ -75,8 +75,11 @@ def erase(session_id: str) -> int:
     stays is an empty row with the session's id, the lock on which a writer may be waiting; `sweep_visitors` deletes it
     an hour later.
 
-    Raises `SealedDay` when page views of the session were pruned or are about to be: what they added to sealed days
-    stays counted. `forget` takes the id away from all that is left.
+    Arguments:
+        session_id: as it was given to a `Hit`, which shortens one of over 64 characters.
+
+    Raises `InvalidHit` for what can be no session id, and `SealedDay` when page views of the session were pruned or are
+    about to be: what they added to sealed days stays counted. `forget` takes the id away from all that is left.
     """
     session_id = _session(session_id)
     using = router.db_for_write(PageView)
@@ -97,6 +100,11 @@ def forget(session_id: str) -> int:
 
     No figure changes. It is one transaction, and possible after page views of the session were pruned. If its browser
     comes back with the old id, it is a new visitor. Of the old id an empty row stays for an hour, as `erase` tells.
+
+    Arguments:
+        session_id: as it was given to a `Hit`, which shortens one of over 64 characters.
+
+    Raises `InvalidHit` for what can be no session id.
     """
     session_id = _session(session_id)
     using = router.db_for_write(PageView)
@@ -180,7 +188,7 @@ def _refuse_sealed_session(session_id: str, *, using: str) -> None:
 
 def _last_day_to_be_pruned(session_id: str, *, using: str) -> date | None:
     """Return the last sealed day of a session whose page views a killed pruning left, None without any."""
-    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    calendar = sql.current(Calendar.objects.using(using).row()).first()
     if calendar is None or calendar.sealed_before is None:
         return None
     zone = ZoneInfo(calendar.zone)
@@ -191,23 +199,24 @@ def _last_day_to_be_pruned(session_id: str, *, using: str) -> date | None:
 
 
 def _erase(session_id: str, *, using: str) -> int:
+    # First, as who records does: two that lock in one order do not stop each other.
+    ActiveSession.objects.using(using).filter(session_id=session_id).delete()
     sql.lock_sessions([session_id], using=using)
     _refuse_sealed_session(session_id, using=using)
     paths = rollups.take_off([session_id], using=using)
     deleted = PageView.objects.using(using).filter(session_id=session_id).delete()[0]
     rollups.settle_totals(paths, using=using)
-    ActiveSession.objects.using(using).filter(session_id=session_id).delete()
     _empty(session_id, using=using)
     return deleted
 
 
 def _forget(session_id: str, random_id: str, *, using: str) -> int:
+    ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)  # first, as above
     sql.lock_sessions([session_id, random_id], using=using)
     visitors = Visitor.objects.using(using)
     seen = sql.current(visitors.filter(session_id=session_id)).values(*_EMPTY).get()
     visitors.filter(session_id=random_id).update(**seen)
     _empty(session_id, using=using)
-    ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
     return PageView.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
 
 
@@ -262,7 +271,8 @@ def prune(before: date, *, at: datetime | None = None, batch_size: int | None = 
         if not sql.is_lock_error(error):
             raise
         raise WritersUnderWay(
-            "A transaction that writes page views, an import for example, stays open. Prune again when it has ended."
+            "A transaction that writes page views, an import for example, stays open; or, on PostgreSQL, a vacuum of"
+            " pagestats_visitor goes on. Prune again when it has ended."
         ) from error
     return _prune(calendar, size, using=using)
 
@@ -275,8 +285,8 @@ def to_prune(before: date, *, at: datetime | None = None) -> Extent:
         at: an aware datetime, the moment of pruning; None is now.
     """
     using = router.db_for_write(PageView)
-    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
-    zone = Calendar.zone_of(Calendar.objects.using(using))
+    calendar = Calendar.objects.using(using).row().first()
+    zone = Calendar.zone_named(calendar.zone if calendar else None)
     bound = _bound(before, calendar, zone, instant(at), using=using)
     views = PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(bound, zone))
     return rollups.extent(views, zone)
@@ -298,8 +308,8 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
     pending = PageView.objects.using(using).pending().filter(timestamp__lt=start_of(bound, zone))
     if sealed is not None and (count := pending.filter(timestamp__lt=start_of(sealed, zone)).count()):
         raise PendingViews(
-            f"{counted(count, 'pending page view')} of days before {sealed}, which are sealed, came by another door,"
-            " and can be counted no more. Delete what came so, then prune."
+            f"{counted(count, 'pending page view')} of days before {sealed}, which are sealed, came by another door"
+            " or at the moment of the sealing, and can be folded in no more. Delete what came so, then prune."
         )
     if count := pending.filter(timestamp__lt=EARLIEST).count():
         raise PendingViews(
@@ -316,9 +326,7 @@ def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime
 
 def bound_of(before: date) -> date:
     """Return the day before which `prune(before)` deletes: a seal is never moved back."""
-    return _at_least_the_seal(
-        before, Calendar.objects.using(router.db_for_write(PageView)).filter(pk=Calendar.ROW).first()
-    )
+    return _at_least_the_seal(before, Calendar.objects.using(router.db_for_write(PageView)).row().first())
 
 
 def _at_least_the_seal(before: date, calendar: Calendar | None) -> date:
@@ -329,10 +337,10 @@ def _seal(before: date, at: datetime, *, using: str) -> Calendar | None:
     """Seal the days before one, unless they are; return the calendar then, None when nothing was ever counted."""
     if conf.ROLLUPS == "deferred":
         sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
-    rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
-    rows.update(zone=F("zone"))  # the lock: a write, as the first statement of SQLite
+    rows = Calendar.objects.using(using).row()
+    rows.lock()
     calendar = sql.current(rows).first()
-    zone = Calendar.zone_of(sql.current(rows))
+    zone = Calendar.zone_named(calendar.zone if calendar else None)
     bound = _bound(before, calendar, zone, at, using=using)
     if calendar is not None and bound != calendar.sealed_before and _any_before(bound, zone, using=using):
         calendar.sealed_before, calendar.sealed_on = bound, day_of(at, zone)
@@ -351,30 +359,19 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
     zone = ZoneInfo(calendar.zone)
     views = PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(calendar.sealed_before, zone))
     run = _last_pruning(calendar.sealed_before, using=using)
-    if not (left := views.count()):
+    left = views.count()
+    if not left:
         if run.pk:
             _end(run, Run.Status.FINISHED, using=using)  # it was stopped after its last chunk
         return
-    run.status, run.updated, run.finished = Run.Status.RUNNING, instant(None), None
-    run.result = {"before": calendar.sealed_before.isoformat(), "total": run.processed + left}
-    # Its `processed` is counted on by whoever prunes at the same time.
-    run.save(using=using, update_fields=["status", "updated", "finished", "result"] if run.pk else None)
+    _go_on(run, calendar.sealed_before, left, using=using)
     processed = earlier = run.processed
     total = earlier + left
     status = Run.Status.STOPPED
-    reached: datetime | None = None
     try:
-        while True:
-            # From where the last chunk ended: dead index entries need not be passed.
-            rest = views.filter(timestamp__gte=reached) if reached else views
-            chunk = list(rest.order_by("timestamp", "pk").values_list("pk", "session_id", "timestamp")[:size])
-            if not chunk and reached is None:
-                break
-            reached = chunk[-1][2] if chunk else None
-            if chunk:
-                taken = [(pk, session_id) for pk, session_id, _ in chunk]
-                processed += sql.transact(partial(_prune_chunk, taken, zone, run, using=using), using=using)
-                yield Done(processed, max(total, processed), earlier)
+        for chunk in rollups.in_chunks(views, size):
+            processed += sql.transact(partial(_prune_chunk, chunk, zone, run, using=using), using=using)
+            yield Done(processed, max(total, processed), earlier)
         status = Run.Status.FINISHED
     finally:
         _end(run, status, using=using)
@@ -382,7 +379,7 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
 
 def _last_pruning(before: date, *, using: str) -> Run:
     """Return the run of the last pruning before a day, to go on with, or a new one if that came to its end."""
-    run = Run.objects.using(using).filter(kind=Run.Kind.PRUNE).order_by("-started", "-pk").first()
+    run = Run.objects.using(using).filter(kind=Run.Kind.PRUNE).newest_first().first()
     if run is not None and run.status != Run.Status.FINISHED:
         if run.result.get("before") == before.isoformat():
             return run
@@ -390,9 +387,17 @@ def _last_pruning(before: date, *, using: str) -> Run:
     return Run(kind=Run.Kind.PRUNE, started=instant(None))
 
 
-def _end(run: Run, status: str, *, using: str) -> None:
-    now = instant(None)
-    Run.objects.using(using).filter(pk=run.pk).update(status=status, updated=now, finished=now)
+def _go_on(run: Run, before: date, left: int, *, using: str) -> None:
+    """Store that a run is under way, and what is left for it."""
+    run.status, run.updated, run.finished = Run.Status.RUNNING, instant(None), None
+    run.result = {"before": before.isoformat(), "total": run.processed + left}
+    # Its `processed` is counted on by whoever prunes at the same time.
+    columns = ["status", "updated", "finished", "result"] if run.pk else None
+    sql.retrying(partial(run.save, using=using, update_fields=columns), using=using)
+
+
+def _end(run: Run, status: Run.Status, *, using: str) -> None:
+    sql.retrying(partial(Run.objects.using(using).filter(pk=run.pk).end, status), using=using)
 
 
 def _prune_chunk(chunk: Sequence[tuple[int, str]], zone: ZoneInfo, run: Run, *, using: str) -> int:
@@ -410,6 +415,5 @@ def _prune_chunk(chunk: Sequence[tuple[int, str]], zone: ZoneInfo, run: Run, *, 
         last[session_id] = max(last[session_id], day or date.min)
     sql.upsert(Visitor, last.items(), key=["session_id"], changes={"last_sealed_day": "set"}, using=using)
     PageView.objects.using(using).filter(pk__in=[pk for pk, *_ in rows]).delete()
-    runs = Run.objects.using(using).filter(pk=run.pk)
-    runs.update(processed=F("processed") + len(rows), updated=instant(None))
+    Run.objects.using(using).filter(pk=run.pk).advance(processed=F("processed") + len(rows))
     return len(rows)

@@ -206,7 +206,7 @@ def _create(plan: Plan) -> None:
 
 
 def _delete_duplicates(plan: Plan) -> None:
-    """Keep one row: one that its owner changed rather than one that is as we make it, then the oldest.
+    """Keep one row: one that its owner changed rather than one that is as this app makes it, then the oldest.
 
     Two processes that make a schedule at the same time make two; whoever comes here last sees both.
     """

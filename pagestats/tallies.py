@@ -8,10 +8,11 @@ import os
 import time
 from collections import Counter
 from datetime import date
+from functools import partial
 from threading import Lock
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, router
+from django.db import router
 
 from pagestats import sql
 from pagestats.hits import day_of, instant, shorten
@@ -60,10 +61,10 @@ class Tallies:
             self._written = time.monotonic()
         if not counts:
             return
-        using = router.db_for_write(Tally)
         try:
-            sql.transact(lambda: _add(counts, using=using), using=using)
-        except (DatabaseError, InterfaceError) as error:
+            using = router.db_for_write(Tally)
+            sql.transact(partial(_add, counts, using=using), using=using, patience=0)  # a page waits for it
+        except Exception as error:  # noqa: BLE001  # of the database, or of the site's own router
             logger.warning("Tallies were not written, and will be tried again in %d s: %s", WRITE_EVERY, error)
             with self._lock:
                 self._counts += counts

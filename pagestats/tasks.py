@@ -35,7 +35,7 @@ TIME_TO_END = timedelta(seconds=10)
 """What the last chunk of such a task may take."""
 
 UNSAVED = {"save": False}
-"""Options of our tasks: successes are not listed, where they would push out those of the site. Failures always are."""
+"""Options of each task: successes are not listed, where they would push out those of the site. Failures always are."""
 
 
 class NoCluster(Exception):
@@ -100,7 +100,8 @@ def prune() -> int:
         for done in chunks:
             processed = done.processed
             if time.monotonic() >= until:
-                _enqueue_prune(using=router.db_for_write(PageView))
+                # It does not matter how often: what is pruned is gone.
+                _put("prune", using=router.db_for_write(PageView))
                 break
     return processed
 
@@ -116,8 +117,8 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
     require_queue()
     rollups.backfill(batch_size=batch_size)
     rollups.refuse_while_rebuilding()
-    runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
-    if alive := runs.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).order_by("-updated").first():
+    runs = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.BACKFILL).running()
+    if alive := runs.alive(instant(None)).order_by("-updated").first():
         raise BackfillUnderWay(alive)
     if not (run := restart_backfill()) and (run := rollups.begin_backfill(link=0, batch_size=batch_size)):
         _enqueue(run.pk, 0, using=runs.db)
@@ -135,9 +136,9 @@ def restart_backfill(*, at: datetime | None = None) -> Run | None:
     """
     now = instant(at)
     using = router.db_for_write(PageView)
-    running = Run.objects.using(using).filter(kind=Run.Kind.BACKFILL, status=Run.Status.RUNNING)
-    silent = running.filter(updated__lt=now - rollups.SILENCE_OF_THE_DEAD)
-    dead = list(silent.order_by("-started", "-pk"))
+    running = Run.objects.using(using).filter(kind=Run.Kind.BACKFILL).running()
+    silent = running.silent(now)
+    dead = list(silent.newest_first())
     if not dead:
         return None
     is_wanted = running.count() == len(dead) and PageView.objects.using(using).pending().exists()
@@ -156,8 +157,8 @@ def backfill(run_id: int, link: int) -> int:
     It is finished when nothing is pending. A call that was delivered twice, or of a run that is over, does nothing.
     """
     using = router.db_for_write(PageView)
-    run = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING).first()
-    if run is None or _link(run) != link:
+    run = _due(run_id, link, using=using)
+    if run is None:
         return 0
     processed = run.processed
     until = time.monotonic() + BUDGET.total_seconds()
@@ -176,8 +177,7 @@ def verify() -> Run | None:
     A verification that died is "stopped": what it compared is of yesterday.
     """
     using = router.db_for_write(PageView)
-    running = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
-    if running.filter(updated__gte=instant(None) - rollups.SILENCE_OF_THE_DEAD).exists():
+    if Run.objects.using(using).filter(kind=Run.Kind.VERIFY).running().alive(instant(None)).exists():
         return None
     run = rollups.begin_verification(link=0)
     _enqueue(run.pk, 0, task="verify_slices", using=using)
@@ -190,8 +190,8 @@ def verify_slices(run_id: int, link: int) -> int:
     What a link found is stored when it hands on: of one that is killed, or delivered twice, nothing counts twice.
     """
     using = router.db_for_write(PageView)
-    run = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING).first()
-    if run is None or _link(run) != link:
+    run = _due(run_id, link, using=using)
+    if run is None:
         return 0
     until = time.monotonic() + BUDGET.total_seconds()
     with closing(rollups.verification(run, left=Run.Status.RUNNING)) as slices:
@@ -211,8 +211,7 @@ def restart_verification(*, at: datetime | None = None) -> None:
         at: an aware datetime; None is now.
     """
     now = instant(at)
-    running = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
-    silent = running.filter(updated__lt=now - rollups.SILENCE_OF_THE_DEAD)
+    silent = Run.objects.using(router.db_for_write(PageView)).filter(kind=Run.Kind.VERIFY).running().silent(now)
     for run in list(silent):
         if "link" not in run.result:
             silent.filter(pk=run.pk).update(status=Run.Status.STOPPED, finished=now)
@@ -253,6 +252,12 @@ def require_queue() -> None:
         ) from error
 
 
+def _due(run_id: int, link: int, *, using: str) -> Run | None:
+    """Return the run whose next link this is, None when it is over or the link was delivered before."""
+    run = Run.objects.using(using).filter(pk=run_id).running().first()
+    return run if run is not None and _link(run) == link else None
+
+
 def _link(run: Run) -> int:
     link: int = run.result.get("link", 0)
     return link
@@ -267,8 +272,8 @@ def _hand_on(
         task: what the cluster is to call.
         result: what the link has come to; None where each chunk stored that.
     """
-    runs = Run.objects.using(using).filter(pk=run_id, status=Run.Status.RUNNING)
-    runs.update(updated=instant(None))  # the lock: a write, as the first statement
+    runs = Run.objects.using(using).filter(pk=run_id).running()
+    runs.advance()  # the lock: a write, as the first statement
     for run in sql.current(runs):
         if _link(run) == link:
             run.result.update(result or {}, link=link + 1)
@@ -278,20 +283,13 @@ def _hand_on(
 
 def _enqueue(run_id: int, link: int, *, task: str = "backfill", using: str) -> None:
     """Put a link into the queue when the transaction commits that says it is due."""
+    transaction.on_commit(partial(_put, task, run_id, link, using=using), using=using)
+
+
+def _put(task: str, *arguments: int, using: str) -> None:
+    """Put a task of this module into the queue."""
     from django_q.tasks import async_task
 
-    def enqueue() -> None:
-        # The queue may be a table in a SQLite file that others write to.
-        sql.retrying(
-            lambda: async_task(f"pagestats.tasks.{task}", run_id, link, q_options={**UNSAVED, "group": "pagestats"}),
-            using=using,
-        )
-
-    transaction.on_commit(enqueue, using=using)
-
-
-def _enqueue_prune(*, using: str) -> None:
-    """Put the rest of the pruning into the queue. It does not matter how often: what is pruned is gone."""
-    from django_q.tasks import async_task
-
-    sql.retrying(lambda: async_task("pagestats.tasks.prune", q_options={**UNSAVED, "group": "pagestats"}), using=using)
+    options = {**UNSAVED, "group": "pagestats"}
+    # The queue may be a table in a SQLite file that others write to.
+    sql.retrying(lambda: async_task(f"pagestats.tasks.{task}", *arguments, q_options=options), using=using)

@@ -13,6 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
 from pagestats import identity
+from pagestats.admission import path_of
 from pagestats.conf import conf
 from pagestats.formats import span, thousands
 from pagestats.hits import instant
@@ -79,7 +80,7 @@ class PublicStatsView(TemplateView):
                 for page in stats.page_stats
             ],
             "thousands": thousands(),
-            "active_url": f"{address(self.request.path)}?{ACTIVE}",
+            "active_url": f"{address(path_of(self.request))}?{ACTIVE}",
         }
         # One name, since a base template of the site's own may use any other.
         return super().get_context_data(base_template=self.base_template, pagestats=figures, **kwargs)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from pagestats.hits import Hit
@@ -27,3 +28,15 @@ def raw_views(rows: Iterable[tuple[str, str, datetime]]) -> list[PageView]:
     return PageView.objects.bulk_create(
         PageView(path=path, session_id=session_id, timestamp=at) for path, session_id, at in rows
     )
+
+
+def a_lock_error():
+    """Return the error with which this database says that a lock can't be had."""
+    error = OperationalError(1213, "Deadlock found")
+    cause = Exception(1213, "Deadlock found")
+    if connection.vendor == "postgresql":
+        cause.sqlstate = "40P01"
+    elif connection.vendor == "sqlite":
+        cause.sqlite_errorcode = 5
+    error.__cause__ = cause
+    return error

@@ -691,6 +691,13 @@ def test_one_client_cannot_fill_the_tables_with_new_paths(settings):
     assert send({"path": "/all/c"}, client=Client(REMOTE_ADDR="203.0.113.8")).status_code == 204
 
 
+def test_a_path_whose_views_are_pending_is_not_new(settings):
+    settings.PAGESTATS_ROLLUPS = "deferred"
+    settings.PAGESTATS_THROTTLE_NEW_PATHS = "1/day"
+    assert [send({"path": "/all/a"}).status_code for _ in range(3)] == [204, 204, 204]
+    assert send({"path": "/all/b"}).status_code == 429
+
+
 def test_reading_is_throttled_too(settings):
     settings.PAGESTATS_THROTTLE = "1/min"
     settings.PAGESTATS_PUBLIC = True

@@ -202,6 +202,24 @@ def test_a_rebuild_that_was_killed_is_told_by_the_status_of_the_backfill():
     assert "--rebuild" not in backfill_status().describe(T0)
 
 
+def test_a_view_that_was_looked_at_before_the_end_of_a_rebuild_does_not_stay_pending(monkeypatch):
+    fold([("/a", "s", T0)])
+    look = sql.look
+    chunks = rebuild()
+
+    def look_and_be_overtaken(viewed, *, using):
+        around = look(viewed, using=using)
+        assert around[0].next_zone
+        monkeypatch.setattr(sql, "look", look)
+        list(chunks)
+        return around
+
+    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    assert record_page_view(a_hit(path="/b", session_id="t")) is not None
+    assert not PageView.objects.pending().exists()
+    assert_exact()
+
+
 def test_a_rebuild_leaves_no_drift():
     fold([("/a", "s", T0), ("/b", "s", T0)])
     PageView.objects.filter(path="/b").delete()

@@ -234,6 +234,12 @@ def test_an_identity_that_leads_nowhere_is_told(settings, name):
     assert repr(name) in message.msg
 
 
+def test_a_process_without_urls_is_checked_all_the_same(settings):
+    settings.PAGESTATS_EXCLUDE = ["/private/", "blog:"]
+    del settings.ROOT_URLCONF
+    assert ours() == []
+
+
 def of_the_request_alone(request):
     raise AssertionError(request)
 

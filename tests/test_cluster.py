@@ -20,9 +20,8 @@ from django_q.models import Failure, Schedule
 
 from pagestats import schedules
 from pagestats.hits import instant
-from pagestats.models import ActiveSession, PageView, Run
+from pagestats.models import SILENCE_OF_THE_DEAD, ActiveSession, PageView, Run
 from pagestats.recording import record_heartbeat
-from pagestats.rollups import SILENCE_OF_THE_DEAD
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 

@@ -57,5 +57,7 @@ def test_the_changelog_begins_with_the_version_of_the_package():
 
 def test_the_make_targets_that_the_readme_names_are_there():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"the"}:
+    targets = set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"the"}
+    assert targets
+    for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

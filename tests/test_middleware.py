@@ -127,6 +127,7 @@ def test_of_a_secret_and_an_error_the_tracker_is_to_say_nothing_however_they_wer
 def test_a_page_keeps_the_timings_of_the_site_and_what_is_no_page_gets_none():
     served = serve(a_request(), HttpResponse(status=404, headers={"Server-Timing": "db;dur=5"}))
     assert served.headers["Server-Timing"] == "db;dur=5, view;dur=0"
+    assert serve(a_request(), served).headers["Server-Timing"] == "db;dur=5, view;dur=0"  # the same one again
     assert "Server-Timing" not in serve(a_request(), HttpResponse(status=404, content_type="image/png")).headers
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.http import HttpResponse
 from django.urls import path, re_path
 from django.utils import timezone
@@ -181,6 +181,26 @@ def test_a_model_whose_views_can_be_no_column_is_told_by_a_check_and_can_still_b
     page = admin_client.get(f"/own/blog/post/{pk}/change/")
     assert page.status_code == 200
     assert ("1,234" in page.content.decode()) is bool(sources)
+
+
+def test_a_model_can_be_edited_while_page_views_can_not_be_read(admin_client, monkeypatch, expected_errors):
+    def fail(*args, **kwargs):
+        raise DatabaseError("no page views today")
+
+    monkeypatch.setattr(stats, "views_on", fail)
+    pk = Post.objects.get(slug="second").pk
+    page = admin_client.get(f"/own/blog/post/{pk}/change/")
+    assert page.status_code == 200
+    assert "The figures can’t be read now." in page.content.decode()
+    [logged] = expected_errors()
+    assert str(logged.exc_info[1]) == "no page views today"
+
+
+def test_the_list_is_there_with_a_range_that_is_none(admin_client, monkeypatch):
+    monkeypatch.setattr(PostAdmin, "views_days", 5_000)
+    [warning] = PostAdmin(Post, site).check()
+    assert (warning.id, warning.hint) == ("pagestats.W006", "Until they can, the column of views is empty.")
+    assert column(admin_client.get("/own/blog/post/?o=1")) == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize("sources", ["posts", {"posts": {**SOURCES["posts"], "model": "blog.Nothing"}}])

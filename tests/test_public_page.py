@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.template import engines
 from django.test import Client
+from django.test.utils import override_script_prefix
 from django.urls import path
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -55,6 +56,13 @@ def test_it_is_off_until_asked_for(client, settings, admin_client):
 def test_a_site_that_asks_everybody_to_log_in_shows_it_all_the_same(client, settings):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     assert client.get("/stats/").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["/", "/shop/"])
+def test_it_asks_below_the_prefix_of_the_site(client, prefix):
+    """Under ASGI `request.path` has none where FORCE_SCRIPT_NAME names one that the server took away."""
+    with override_script_prefix(prefix):
+        assert f'"{prefix}stats/?active' in client.get("/stats/").content.decode()
 
 
 def test_it_shows_who_is_here_and_what_is_read(client):
@@ -156,7 +164,7 @@ def test_among_any_number_of_other_pages_it_looks_so_far_and_no_further(client, 
         looked_at.append(len(paths))
         return shown_titles(paths, public=public)
 
-    monkeypatch.setattr("pagestats.stats.now.shown_titles", titles)
+    monkeypatch.setattr("pagestats.stats.titled.shown_titles", titles)
     for most, found in ((2_000, True), (150, False)):
         monkeypatch.setattr("pagestats.stats.titled.MOST_LOOKED_AT", most)
         looked_at.clear()

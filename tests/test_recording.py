@@ -17,7 +17,7 @@ from pagestats.recording import (
     record_visit,
 )
 from pagestats.stats import snapshot
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import T0, a_hit, a_lock_error, raw_views
 
 MS = timedelta(milliseconds=1)
 US = timedelta(microseconds=1)
@@ -178,6 +178,19 @@ def test_a_lock_error_is_cured_by_trying_again():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("record", [record_page_view, record_visit])
+def test_a_page_that_has_waited_long_is_not_kept_waiting_by_another_try(monkeypatch, record):
+    monkeypatch.setattr(sql, "PATIENCE_OF_A_PAGE", 0)
+    with Failing(2) as failing, pytest.raises(OperationalError):
+        record(a_hit())
+    assert failing.calls == 1
+    hits = [a_hit(), a_hit(path="/b")]
+    with Failing(2) as failing:
+        assert record_page_views(hits) == 2  # an import waits for as long as it takes
+    assert failing.calls == 3
+
+
+@pytest.mark.django_db(transaction=True)
 def test_inside_another_transaction_a_lock_error_is_the_callers():
     with Failing(2) as failing, pytest.raises(OperationalError), transaction.atomic():
         record_page_view(a_hit())
@@ -243,18 +256,6 @@ def test_a_repeat_of_what_somebody_else_wrote_after_the_look_is_not_stored(monke
     monkeypatch.setattr(sql, "look", look_and_be_overtaken)
     assert record_page_view(a_hit(at=T0 + timedelta(minutes=29))) is None
     assert PageView.objects.count() == 1
-
-
-def a_lock_error():
-    """Return the error with which this database says that a lock can't be had."""
-    error = OperationalError(1213, "Deadlock found")
-    cause = Exception(1213, "Deadlock found")
-    if connection.vendor == "postgresql":
-        cause.sqlstate = "40P01"
-    elif connection.vendor == "sqlite":
-        cause.sqlite_errorcode = 5
-    error.__cause__ = cause
-    return error
 
 
 def test_an_error_that_is_no_lock_is_not_tried_again():

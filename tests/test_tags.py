@@ -55,6 +55,23 @@ def test_the_views_of_this_page_and_of_an_object(rf):
     assert render("{% pagestats_views %}", rf, "/never") == "0"
 
 
+@pytest.mark.parametrize("autoescape", ["on", "off"])
+def test_a_figure_is_text_also_where_nothing_is_escaped(rf, settings, autoescape):
+    settings.USE_THOUSAND_SEPARATOR = True
+    viewed("/hello", 1_234)
+    text = "{% pagestats_views %} {% pagestats_active %} {% pagestats_popular %}{% pagestats_views as n %}{{ n|add:1 }}"
+    assert render(f"{{% autoescape {autoescape} %}}{text}{{% endautoescape %}}", rf) == "1,234 0 1,235"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("tag", ["pagestats_views", "pagestats_active", "pagestats_popular as popular"])
+def test_reading_a_figure_begins_no_transaction(rf, tag, django_capture_queries):
+    """On SQLite with transaction_mode IMMEDIATE it would wait for whoever writes."""
+    made = django_capture_queries(lambda: render(f"{{% {tag} %}}", rf))
+    assert made
+    assert [statement for statement in made if not statement.startswith("SELECT")] == []
+
+
 @pytest.mark.parametrize(("language", "shown"), [("en", "1,234"), ("de", "1.234")])
 def test_a_number_is_written_as_the_site_writes_numbers_and_is_one_to_count_with(rf, settings, language, shown):
     settings.USE_THOUSAND_SEPARATOR = True

@@ -13,6 +13,7 @@ from django.db import OperationalError
 from pagestats import tallies as room
 from pagestats.models import Calendar, Tally
 from pagestats.tallies import Tallies, tallies, tally
+from tests.factories import a_lock_error
 
 
 def stored():
@@ -76,6 +77,34 @@ def test_counting_asks_no_router_of_the_site(settings):
     counting = Tallies()
     counting.count("failed", "RuntimeError")  # as the guard around recording does
     assert counting.counts() == {("failed", "RuntimeError"): 1}
+
+
+def test_a_router_that_fails_costs_no_counts(settings, caplog):
+    class Broken:
+        def db_for_write(self, model, **hints):
+            raise RuntimeError("a fault of the site's own")
+
+    counting = Tallies()
+    counting.count("recorded")
+    settings.DATABASE_ROUTERS = [Broken()]
+    counting.write()
+    assert counting.counts() == {("recorded", ""): 1}
+    assert "a fault of the site's own" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_waits_for_one_try_to_write_the_counts(monkeypatch):
+    calls = []
+
+    def fail(counts, *, using):
+        calls.append(counts)
+        raise a_lock_error()
+
+    monkeypatch.setattr(room, "_add", fail)
+    tally("recorded")
+    tallies.write()
+    assert len(calls) == 1
+    assert tallies.counts() == {("recorded", ""): 1}
 
 
 @pytest.mark.django_db

@@ -21,7 +21,6 @@ from pagestats.rollups.changing import (
 )
 from pagestats.rollups.figures import PAGE, SITE, WHOLE_SITE, Figure, Key, cells, keys
 from pagestats.rollups.folding import (
-    SILENCE_OF_THE_DEAD,
     BackfillStatus,
     Progress,
     RebuildUnderWay,
@@ -29,6 +28,7 @@ from pagestats.rollups.folding import (
     backfill_status,
     begin_backfill,
     fold,
+    in_chunks,
     refuse_while_rebuilding,
 )
 from pagestats.rollups.verifying import (
@@ -43,7 +43,6 @@ from pagestats.rollups.verifying import (
 
 __all__ = [
     "PAGE",
-    "SILENCE_OF_THE_DEAD",
     "SITE",
     "VISITORS",
     "WHOLE_SITE",
@@ -68,6 +67,7 @@ __all__ = [
     "chunk_size",
     "extent",
     "fold",
+    "in_chunks",
     "inserts",
     "keys",
     "merge_paths",

@@ -20,7 +20,7 @@ from pagestats.hits import EARLIEST, LATEST, Hit, day_of, start_of
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
 from pagestats.rollups.figures import PAGE, Figure, Key, cells, keys
-from pagestats.rollups.folding import backfill, in_bounds
+from pagestats.rollups.folding import backfill, in_bounds, in_chunks
 
 VIEWS_IN_A_CHUNK = 500
 
@@ -108,7 +108,7 @@ def settle_totals(paths: Iterable[str], *, using: str) -> None:
     stores a view of one of them comes after it. Of page views that were pruned only the stored instants tell; where the
     stored last one is of a view that went, the beginning of the last sealed day with a view is all that is known.
     """
-    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    calendar = sql.current(Calendar.objects.using(using).row()).first()
     views = PageView.objects.using(using).rolled_up()
     for path in sorted(paths):
         stored = PageTotal.objects.using(using).filter(path=path)
@@ -185,7 +185,7 @@ def _two_paths(source: str, target: str) -> tuple[str, str]:
 
 
 def _refuse_sealed_pages(*paths: str, using: str) -> None:
-    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).first()
+    calendar = sql.current(Calendar.objects.using(using).row()).first()
     for path in paths:
         if calendar is not None and _last_sealed_day(path, calendar, using=using):
             raise SealedDay(
@@ -197,17 +197,10 @@ def _refuse_sealed_pages(*paths: str, using: str) -> None:
 def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Done, None, None]:
     views = PageView.objects.using(using).filter(path=source)
     total, processed = views.count(), 0
-    reached: datetime | None = None
-    while True:
-        rest = views.filter(timestamp__gte=reached) if reached else views
-        chunk = list(rest.order_by("timestamp", "pk").values_list("session_id", "timestamp")[:size])
-        if not chunk and reached is None:
-            break
-        reached = chunk[-1][1] if chunk else None
-        if chunk:
-            sessions = {session_id for session_id, _ in chunk}
-            processed += sql.transact(partial(_merge_chunk, sessions, source, target, using=using), using=using)
-            yield Done(processed, max(total, processed))
+    for chunk in in_chunks(views, size):
+        sessions = {session_id for _, session_id in chunk}
+        processed += sql.transact(partial(_merge_chunk, sessions, source, target, using=using), using=using)
+        yield Done(processed, max(total, processed))
     here = ActiveSession.objects.using(using).filter(current_path=source)
     sql.retrying(lambda: here.update(current_path=target), using=using)
 
@@ -280,7 +273,7 @@ def to_rebuild(*, zone: str | None = None) -> Extent:
         zone: that in which days would be reckoned; None is settings.TIME_ZONE.
     """
     using = router.db_for_write(PageView)
-    _refuse_sealed_days(Calendar.objects.using(using).filter(pk=Calendar.ROW).first())
+    _refuse_sealed_days(Calendar.objects.using(using).row().first())
     return extent(PageView.objects.using(using).all(), ZoneInfo(_zone_name(zone)))
 
 
@@ -313,9 +306,9 @@ def _begin_rebuild(zone: str, *, using: str) -> None:
         changes={"zone": "keep", "next_zone": "keep"},
         using=using,
     )
-    calendar = sql.current(Calendar.objects.using(using).filter(pk=Calendar.ROW)).get()
+    calendar = sql.current(Calendar.objects.using(using).row()).get()
     _refuse_sealed_days(calendar)
-    Calendar.objects.using(using).filter(pk=Calendar.ROW).update(next_zone=zone)
+    Calendar.objects.using(using).row().update(next_zone=zone)
 
 
 def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
@@ -358,8 +351,8 @@ def _change_zone(*, using: str) -> bool:
     try:
         with transaction.atomic(using=using):
             sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
-            rows = Calendar.objects.using(using).filter(pk=Calendar.ROW)
-            rows.update(sealed_on=models.F("sealed_on"))  # the lock: a write, as the first statement of SQLite
+            rows = Calendar.objects.using(using).row()
+            rows.lock()
             next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
             if not next_zone:
                 return True

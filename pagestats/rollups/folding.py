@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,11 +16,9 @@ from pagestats import sql
 from pagestats.conf import LARGEST_BATCH, conf
 from pagestats.formats import counted
 from pagestats.hits import EARLIEST, LATEST, YEARS, instant, start_of
-from pagestats.models import Calendar, PageView, PageViewQuerySet, Run
+from pagestats.models import SILENCE_OF_THE_DEAD, Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition
 from pagestats.sql import Viewed
-
-SILENCE_OF_THE_DEAD = timedelta(minutes=1)
 
 
 class RebuildUnderWay(ValueError):
@@ -41,7 +39,7 @@ def refuse_while_rebuilding() -> None:
 
 def _under_way(*, using: str) -> RebuildUnderWay | None:
     """Return what to say while the rollups are being rebuilt, else None."""
-    next_zone = Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("next_zone", flat=True).first()
+    next_zone = Calendar.objects.using(using).row().values_list("next_zone", flat=True).first()
     return RebuildUnderWay() if next_zone else None
 
 
@@ -121,7 +119,7 @@ def _pending(*, can_be_folded: bool, using: str) -> PageViewQuerySet:
     The times are asked for by a CASE, so that the index of pending ones finds them: nearly all page views are of these
     times, and a planner that sees the condition may read them all by the index of times.
     """
-    calendar = Calendar.objects.using(using).filter(pk=Calendar.ROW).first()
+    calendar = Calendar.objects.using(using).row().first()
     begin = EARLIEST
     if calendar is not None and calendar.sealed_before is not None:
         begin = start_of(calendar.sealed_before, ZoneInfo(calendar.zone))
@@ -144,6 +142,22 @@ def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, 
         elif not reached:
             return
         reached = chunk[-1][0] if chunk else 0
+
+
+def in_chunks(views: PageViewQuerySet, size: int) -> Iterator[list[tuple[int, str]]]:
+    """Yield the keys and sessions of page views, the earliest first, until there are none.
+
+    From where the last chunk ended: dead index entries need not be passed.
+    """
+    reached: datetime | None = None
+    while True:
+        rest = views.filter(timestamp__gte=reached) if reached else views
+        chunk = list(rest.order_by("timestamp", "pk").values_list("pk", "session_id", "timestamp")[:size])
+        if chunk:
+            yield [(pk, session_id) for pk, session_id, _ in chunk]
+        elif reached is None:
+            return
+        reached = chunk[-1][2] if chunk else None
 
 
 def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, None]:
@@ -173,9 +187,7 @@ def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, No
         pass  # its own backfill folds them
     finally:
         if status != Run.Status.RUNNING:
-            now = instant(None)
-            rows = Run.objects.using(using).filter(pk=run.pk)
-            sql.retrying(lambda: rows.update(status=status, updated=now, finished=now), using=using)
+            sql.retrying(partial(Run.objects.using(using).filter(pk=run.pk).end, status), using=using)
 
 
 def _fold_chunk(chunk: Sequence[tuple[int, str]], *, using: str) -> tuple[int, int]:
@@ -202,7 +214,7 @@ def _fold_chunk(chunk: Sequence[tuple[int, str]], *, using: str) -> tuple[int, i
 def _advance(run: Run, *, processed: int, new_visitors: int, using: str) -> None:
     """Add to the figures of a run, in the transaction of the chunk: what else its `result` holds is another's."""
     rows = Run.objects.using(using).filter(pk=run.pk)
-    rows.update(processed=F("processed") + processed, updated=instant(None))
+    rows.advance(processed=F("processed") + processed)
     for stored in sql.current(rows):  # locked by the update; or none, when somebody deleted it
         stored.result["total"] = max(stored.result["total"], stored.processed)
         stored.result["new_visitors"] += new_visitors
@@ -257,6 +269,6 @@ def backfill_status() -> BackfillStatus:
     return BackfillStatus(
         pending=PageView.objects.pending().count(),
         stranded=_pending(can_be_folded=False, using=router.db_for_read(PageView)).count(),
-        last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).order_by("-started", "-pk").first(),
+        last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).newest_first().first(),
         rebuild=_under_way(using=router.db_for_read(Calendar)),
     )

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from django.conf import settings
 from django.db import models, router
-from django.db.models import F, Sum
+from django.db.models import Sum
 
 from pagestats import recount, sql
 from pagestats.hits import day_of, instant
@@ -28,7 +28,6 @@ from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen,
 from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS, VISITORS
 from pagestats.rollups.changing import settle_totals
 from pagestats.rollups.figures import PAGE, SITE
-from pagestats.rollups.folding import SILENCE_OF_THE_DEAD
 from pagestats.sql import Insert
 
 VIEWS_IN_A_SLICE = 20_000
@@ -129,6 +128,8 @@ def verify() -> Iterator[Drift]:
 
     It may run beside live traffic and backfills. Page views that are pending count nowhere, and sealed days are not
     judged.
+
+    Raises `LocalTimes` where the database keeps local times.
     """
     for checked in slices():
         yield from checked.drift
@@ -139,6 +140,8 @@ def repair() -> Iterator[Drift]:
 
     Only what differs is written, in one transaction for each slice that has drift. It may run beside live traffic,
     backfills and other repairs, and be killed anywhere. Call it outside any transaction.
+
+    Raises `LocalTimes` where the database keeps local times.
     """
     for checked in slices(mend=True):
         yield from checked.drift
@@ -150,6 +153,8 @@ def slices(*, start: Position | None = None, mend: bool = False) -> Generator[Sl
     Arguments:
         start: where to go on; None is the beginning.
         mend: set right what differs; the drift that is yielded is what it was.
+
+    Raises `LocalTimes` where the database keeps local times.
     """
     using = router.db_for_write(PageView)
     work = _Work(using=using, mend=mend, reckoning=Reckoning.stored(using=using))
@@ -171,9 +176,8 @@ def begin_verification(**result: Any) -> Run:
     using = router.db_for_write(PageView)
     refuse_local_times(using=using)
     now = instant(None)
-    silent = now - SILENCE_OF_THE_DEAD
-    runs = Run.objects.using(using).filter(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING)
-    stop = partial(runs.filter(updated__lt=silent).update, status=Run.Status.STOPPED, finished=now)
+    silent = Run.objects.using(using).filter(kind=Run.Kind.VERIFY).running().silent(now)
+    stop = partial(silent.update, status=Run.Status.STOPPED, finished=now)  # their last progress is told as it was
     sql.retrying(stop, using=using)
     seal = _sealed_before(using=using)
     views = Rollup.objects.using(using).filter(dimension=SITE, **({"day__gte": seal} if seal else {}))
@@ -193,7 +197,7 @@ def begin_verification(**result: Any) -> Run:
 
 
 def _sealed_before(*, using: str) -> date | None:
-    return Calendar.objects.using(using).filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
+    return Calendar.objects.using(using).row().values_list("sealed_before", flat=True).first()
 
 
 def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generator[Slice, None, None]:
@@ -206,7 +210,7 @@ def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generato
         left: what becomes of it when the iteration ends before. "running": somebody else stores it and carries it on.
     """
     using = router.db_for_write(PageView)
-    runs = Run.objects.using(using).filter(pk=run.pk, status=Run.Status.RUNNING)
+    runs = Run.objects.using(using).filter(pk=run.pk).running()
     status = left
     try:
         run.processed = run.result["processed"]  # a link that was killed is done over from its position
@@ -217,8 +221,7 @@ def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generato
                 run.result[name] += number
             run.result["drift"] += len(checked.drift)
             run.result["position"] = checked.then.to_json()
-            progress = {"processed": run.processed, "updated": instant(None)}
-            sql.retrying(partial(runs.update, **progress), using=using)
+            sql.retrying(partial(runs.advance, processed=run.processed), using=using)
             yield checked
         status = Run.Status.FINISHED
         del run.result["position"], run.result["processed"]
@@ -269,9 +272,9 @@ class _Work:
 def _wait_for_other_repairs(*, using: str) -> None:
     """Lock the calendar until the transaction ends, by a write, as its first statement; there is one from here on."""
     calendars = Calendar.objects.using(using)
-    if not calendars.filter(pk=Calendar.ROW).update(zone=F("zone")):
+    if not calendars.lock():
         calendars.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
-        calendars.filter(pk=Calendar.ROW).update(zone=F("zone"))
+        calendars.lock()
 
 
 def _check_visitors(work: _Work, position: Position) -> Slice:
@@ -283,13 +286,13 @@ def _check_visitors(work: _Work, position: Position) -> Slice:
     recounted = partial(_visitors, sessions, using=work.using)
     found = work.count(recounted)
     if work.mend and found.rows:
-        locked = [row.session_id for row in found.rows]
+        locked = {row.session_id for row in found.rows}
 
         def mend() -> Recount:
             # Under its lock nobody changes what a session has; the statement sees what was committed before.
             sql.lock_sessions(locked, using=work.using)
             found = work.count(recounted)
-            found = found._replace(rows=[row for row in found.rows if row.session_id in set(locked)])
+            found = found._replace(rows=[row for row in found.rows if row.session_id in locked])
             seen = [(row.session_id, *_seen(row, work.reckoning)) for row in found.rows]
             sql.write([Insert(VISITORS, seen)], using=work.using)
             return found

@@ -6,11 +6,20 @@ from pagestats.sql.objects import DayPart, ExactText, Joined, Lacks, PageFigure,
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
-from pagestats.sql.transactions import current, is_lock_error, reads_are_snapshots, retrying, transact, wait_for_writers
+from pagestats.sql.transactions import (
+    PATIENCE_OF_A_PAGE,
+    current,
+    is_lock_error,
+    reads_are_snapshots,
+    retrying,
+    transact,
+    wait_for_writers,
+)
 from pagestats.sql.writing import Insert, Target, can_swap, lock_sessions, swap, upsert, write
 
 __all__ = [
     "ORDERS",
+    "PATIENCE_OF_A_PAGE",
     "DayPart",
     "ExactText",
     "Insert",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import TypeVar
 
 from django.db import OperationalError, connections, models, transaction
@@ -15,6 +16,8 @@ M = TypeVar("M", bound=models.Model)
 
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.5  # seconds
+PATIENCE_OF_A_PAGE = 10
+"""Seconds after which nothing is tried again that a page waits for: it matters more than its statistics."""
 LONGEST_WAIT_FOR_WRITERS = 0.2  # seconds; MariaDB takes whole ones
 
 POSTGRESQL_LOCK_ERRORS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
@@ -32,30 +35,35 @@ def is_lock_error(error: BaseException) -> bool:
     return bool(cause.args) and cause.args[0] in MYSQL_LOCK_ERRORS
 
 
-def retrying(work: Callable[[], T], *, using: str) -> T:
+def retrying(work: Callable[[], T], *, using: str, patience: float = inf) -> T:
     """Call `work` and return what it returns; when it fails on a lock, call it again after a short random pause.
 
     Inside somebody else's transaction it is called once: only a whole transaction can be tried again.
+
+    Arguments:
+        patience: seconds after which it is not called again, where a page waits for it. One call takes as long as the
+            database waits for a lock, whatever is said here.
     """
     attempts = 1 if connections[using].in_atomic_block else ATTEMPTS
+    until = time.monotonic() + patience
     for attempt in range(1, attempts + 1):
         try:
             return work()
         except OperationalError as error:
-            if attempt == attempts or not is_lock_error(error):
+            if attempt == attempts or not is_lock_error(error) or time.monotonic() >= until:
                 raise
         time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**attempt)))
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def transact(work: Callable[[], T], *, using: str) -> T:
+def transact(work: Callable[[], T], *, using: str, patience: float = inf) -> T:
     """Call `work` in a transaction, or in a savepoint of the one that is open, trying again as `retrying` does."""
 
     def attempt() -> T:
         with transaction.atomic(using=using):
             return work()
 
-    return retrying(attempt, using=using)
+    return retrying(attempt, using=using, patience=patience)
 
 
 def wait_for_writers(model: type[models.Model], *, using: str) -> None:

@@ -25,9 +25,9 @@ T = TypeVar("T")
 ROWS_IN_A_STATEMENT = 500
 """What SQLite takes as terms of one compound SELECT, and enough for the cost of a round trip to vanish."""
 
-While = Literal["", "in_zone", "unsealed"]
+While = Literal["", "in_zone", "rebuilt_in_zone", "unsealed"]
 """What the calendar has to say for anything to be written: that days are reckoned in the zone that is expected, and no
-rebuild is under way; or that the day that is expected is not sealed."""
+rebuild is under way; or that one is, into that zone; or that the day that is expected is not sealed."""
 
 Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
 """What becomes of a stored value when a row with its key comes in. A row with "swap" stays as it is unless the stored
@@ -73,7 +73,7 @@ class Insert(NamedTuple):
     rows: Sequence[Sequence[Any]]
     expected: Any = None
     """Of the column that must not have changed, of the one row; None: there must be no row. Or what the calendar is
-    asked for: the reporting zone, or a day."""
+    asked for: a zone, or a day."""
 
 
 def upsert(
@@ -349,6 +349,7 @@ def _where(target: Target, condition: str = "") -> str:
     calendar = f"SELECT 1 FROM {Calendar._meta.db_table} WHERE id = {Calendar.ROW}"
     allowed = {
         "in_zone": f"EXISTS ({calendar} AND zone = %s AND next_zone = '')",
+        "rebuilt_in_zone": f"EXISTS ({calendar} AND next_zone = %s)",
         "unsealed": f"NOT EXISTS ({calendar} AND sealed_before > %s)",
     }[target.only_while]
     return f"{f'{condition} AND' if condition else ' WHERE'} {allowed}"

@@ -67,7 +67,12 @@ def active(
 
 
 def active_visitors(path: str | None = None, *, at: datetime | None = None) -> int:
-    """Return how many visitors are on the site now, or on the page at one path; raise `Refused` for what is no path."""
+    """Return how many visitors are on the site now, or on the page at one path; raise `Refused` for what is no path.
+
+    Arguments:
+        path: that of the page; None is the whole site.
+        at: the aware datetime at which visitors are active or not; None is now.
+    """
     sessions = ActiveSession.objects.active(instant(at))
     return (sessions if path is None else sessions.filter(current_path=stored_path("path", path))).count()
 

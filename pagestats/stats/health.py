@@ -60,6 +60,6 @@ def health(*, at: datetime | None = None) -> Health:
         pending=backfill.pending,
         stranded=backfill.stranded,
         last_backfill=backfill.last_run,
-        last_cleanup=Run.objects.filter(kind=Run.Kind.CLEANUP).order_by("-started", "-pk").first(),
-        last_verify=verifies.order_by("-started", "-pk").first(),
+        last_cleanup=Run.objects.filter(kind=Run.Kind.CLEANUP).newest_first().first(),
+        last_verify=verifies.newest_first().first(),
     )

@@ -14,7 +14,7 @@ from pagestats import content, sql
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Visitor
 from pagestats.rollups import WHOLE_SITE
 from pagestats.stats.active import PathCount, active
-from pagestats.stats.titled import address, depths, shown_titles
+from pagestats.stats.titled import address, shown_of
 
 
 class PageStat(NamedTuple):
@@ -75,8 +75,9 @@ def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bo
 
 
 def has_views(path: str) -> bool:
-    """Tell whether a path has any page view, other than pending ones."""
-    return PageTotal.objects.filter(path=path, views__gt=0).exists()
+    """Tell whether a path has any page view, pending ones and those that were pruned included."""
+    totals = PageTotal.objects.filter(path=path, views__gt=0)
+    return totals.exists() or PageView.objects.filter(path=path).exists()
 
 
 def _tracking_since() -> datetime | None:
@@ -137,14 +138,8 @@ def _sum(column: str) -> Coalesce:
 
 def _page_stats(limit: int | None, *, public: bool) -> tuple[list[PageStat], int]:
     """Return the most viewed of the pages that may be shown, and the number of all pages."""
-    shown, total_paths = [], 0
-    for most in depths(limit, public=public):
-        pages, total_paths = _pages(most)
-        titles = shown_titles((path for path, _ in pages), public=public)
-        shown = [PageStat(path, *titles[path], views) for path, views in pages if path in titles]
-        if limit is None or most is None or len(shown) >= limit or most >= total_paths:
-            break
-    return shown[:limit], total_paths
+    shown, titles, total_paths = shown_of(_pages, limit, public=public)
+    return [PageStat(path, *titles[path], views) for path, views in shown[:limit]], total_paths
 
 
 def _pages(limit: int | None) -> tuple[list[tuple[str, int]], int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
@@ -39,7 +39,7 @@ from pagestats.hits import YEARS, day_of, instant, start_of
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Return, Rollup, Seal, Visitor
 from pagestats.rollups import PAGE, WHOLE_SITE, Key
 from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, refuse_no_number_of_rows, stored_path
-from pagestats.stats.titled import depths, shown_titles
+from pagestats.stats.titled import shown_of, shown_titles
 
 MOST_DAYS = 3660
 MOST_DAYS_BY_HOUR = 2
@@ -161,7 +161,7 @@ def _zone() -> ZoneInfo:
 
 @sql.prepared
 def _stored_zone() -> QuerySet[Any, Any]:
-    return Calendar.objects.filter(pk=Calendar.ROW).order_by().values_list("zone")
+    return Calendar.objects.row().order_by().values_list("zone")
 
 
 def report(
@@ -554,7 +554,7 @@ def _hours(key: Key, span: Span) -> tuple[HourFigures, ...]:
     counts = views.annotate(n=Count("pk"), sessions=Count("session_id", distinct=True))
     counted = {hour: numbers for hour, *numbers in counts.values_list("hour", "n", "sessions")}
     # Asked afterwards: days are sealed before their page views are deleted.
-    sealed_before = Calendar.objects.filter(pk=Calendar.ROW).values_list("sealed_before", flat=True).first()
+    sealed_before = Calendar.objects.row().values_list("sealed_before", flat=True).first()
     if sealed_before and span.start < sealed_before:
         reason = _(
             "The hours of %(day)s can't be told: page views before %(pruned)s were pruned. Ask for later days, or by"
@@ -595,13 +595,8 @@ def _pages(span: Span, *, limit: int | None, offset: int, order: Order, search: 
     """
     wanted = None if limit is None else offset + limit
     first = 0 if public or search else offset
-    shown, total, titles = [], 0, {}
-    for most in depths(wanted, public=public, searching=bool(search)):
-        ranked, total = _ranked(span, order=order, limit=most)
-        titles = shown_titles((row.value for row in ranked[first:]), public=public)
-        shown = [row for row in ranked if row.value in titles]
-        if wanted is None or most is None or len(shown) >= wanted or most >= total:
-            break
+    ranking = partial(_ranked, span, order)
+    shown, titles, total = shown_of(ranking, wanted, public=public, searching=bool(search), first=first)
     if search:
         shown = [row for row in shown if _is_found(search, row.value, titles[row.value].title)]
         total = len(shown)
@@ -623,7 +618,7 @@ def _is_found(search: str, *texts: str) -> bool:
     return any(search.casefold() in text.casefold() for text in texts)
 
 
-def _ranked(span: Span, *, order: Order, limit: int | None) -> tuple[list[Row], int]:
+def _ranked(span: Span, order: Order, limit: int | None) -> tuple[list[Row], int]:
     rollups = Rollup.objects.filter(dimension=PAGE, day__range=(span.start, span.end)).order_by()
     pending = _pending(span.within)
     counted = PageView.objects.rolled_up().filter(span.within, session_id=OuterRef("session_id"), path=OuterRef("path"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from django.utils.encoding import escape_uri_path
 
@@ -23,7 +24,39 @@ MOST_LOOKED_AT = 2_000
 """How far down a ranking pages are looked for that the public may know of: each path has to be resolved."""
 
 
-def depths(wanted: int | None, *, public: bool, searching: bool = False) -> Iterator[int | None]:
+RowT = TypeVar("RowT", bound=Sequence[Any])
+
+
+def shown_of(
+    ranking: Callable[[int | None], tuple[list[RowT], int]],
+    wanted: int | None,
+    *,
+    public: bool,
+    searching: bool = False,
+    first: int = 0,
+) -> tuple[list[RowT], dict[str, Titled], int]:
+    """Return the first rows of a ranking of paths that may be shown, the titles of their paths, and the number of all.
+
+    Arguments:
+        ranking: returns its first so many rows (None: all), each of which begins with a path, and how many there are.
+        wanted: how many rows; None is all. There may be more of them.
+        public: whether only those may be shown that everybody may know of.
+        searching: whether few of the rows will be found.
+        first: how many rows at the beginning are not shown, and need no title.
+    """
+    shown: list[RowT] = []
+    titles: dict[str, Titled] = {}
+    total = 0
+    for most in _depths(wanted, public=public, searching=searching):
+        rows, total = ranking(most)
+        titles = shown_titles((row[0] for row in rows[first:]), public=public)
+        shown = [row for row in rows if row[0] in titles]
+        if wanted is None or most is None or len(shown) >= wanted or most >= total:
+            break
+    return shown, titles, total
+
+
+def _depths(wanted: int | None, *, public: bool, searching: bool = False) -> Iterator[int | None]:
     """Yield how far down a ranking to look for some pages that may be shown: four times as far each time.
 
     Arguments:

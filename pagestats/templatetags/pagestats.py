@@ -6,16 +6,18 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 from django import template
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.formats import number_format
 from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
 from pagestats import content, stats
@@ -58,25 +60,68 @@ class Listed(list[stats.Popular]):
     __str__ = __html__
 
 
-@register.simple_tag(takes_context=True)
+class AsText(template.Node):
+    """What a tag shows, as text: with autoescape off, Django takes what a tag returns as it is."""
+
+    def __init__(self, node: template.Node) -> None:
+        self.node = node
+
+    def render(self, context: template.Context) -> SafeString:
+        """Render the tag."""
+        return SafeString(conditional_escape(self.node.render(context)))
+
+
+def figure_tag(*, takes_context: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a simple tag that returns what is no text: a number, or a list."""
+
+    def registered(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        register.simple_tag(function, takes_context=takes_context, name=name)
+        compiled = register.tags[name]
+        register.tag(name, lambda parser, token: AsText(compiled(parser, token)))
+        return function
+
+    return registered
+
+
+@figure_tag(takes_context=True)
 def pagestats_views(context: template.Context, thing: Any = THIS, days: int | None = None, cache: int = CACHE) -> Any:
-    """Return the views of a page, all time or of the last so many days: of an object's, of a path, or this one."""
+    """Return the views of a page. What fails is logged, and shown as nothing.
+
+    Arguments:
+        thing: an object, whose page is meant, or a path; without it, this page.
+        days: the last so many reporting days, today included; None is all time.
+        cache: for how many seconds the figure is kept; 0 is not at all.
+    """
     page = partial(_path, context, thing)
     return _shown("pagestats_views", lambda path: _views(thing, path, days), page, cache, days, empty="")
 
 
-@register.simple_tag(takes_context=True)
+@figure_tag(takes_context=True)
 def pagestats_active(context: template.Context, thing: Any = THIS, cache: int = 10) -> Any:
-    """Return how many are on the site now; or on the page of an object or a path, or with "page" on this one."""
+    """Return how many are on the site now, or on a page. What fails is logged, and shown as nothing.
+
+    Arguments:
+        thing: an object, whose page is meant, a path, or "page", which is this one; without it, the whole site.
+        cache: for how many seconds the figure is kept; 0 is not at all.
+    """
     if thing is THIS:
         return _shown("pagestats_active", lambda _: stats.active_visitors(), lambda: "", cache, "site", empty="")
     page = partial(_path, context, thing)
     return _shown("pagestats_active", lambda path: stats.active_visitors(path) if path else 0, page, cache, empty="")
 
 
-@register.simple_tag
+@figure_tag()
 def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) -> Any:
-    """Return the most viewed published objects, for `as`: each with `object`, `title`, `url` and `views`."""
+    """Return the most viewed published objects, for `as`: each with `object`, `title`, `url` and `views`.
+
+    What fails is logged, and there are none.
+
+    Arguments:
+        days: the last so many reporting days, today included; None is all time.
+        limit: at most so many.
+        cache: for how many seconds the list is kept; 0 is not at all.
+    """
 
     def read(_: str) -> Listed:
         return Listed(stats.popular(days=days, limit=limit))
@@ -148,7 +193,7 @@ def _shown(
         key = _key(tag, path, *arguments)
         cached = kept([key]).get(key) if seconds else None
         if cached is None:
-            with transaction.atomic(using=router.db_for_read(PageView)):  # so that an error leaves the page's own alone
+            with _beside_the_page():
                 cached = (read(path),)
             if seconds:
                 keep({key: cached}, seconds=seconds)
@@ -156,6 +201,15 @@ def _shown(
         logger.exception("{%% %s %%} could not be shown.", tag)
         return empty
     return Figure(cached[0]) if isinstance(cached[0], int) else cached[0]
+
+
+def _beside_the_page() -> AbstractContextManager[Any]:
+    """Keep an error away from a transaction that the page has open, if it has; and open none by itself.
+
+    One of its own may be a writer's (SQLite with `transaction_mode`), and wait for others.
+    """
+    using = router.db_for_read(PageView)
+    return transaction.atomic(using=using) if connections[using].in_atomic_block else nullcontext()
 
 
 def _key(*parts: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from pagestats.conf import conf
 from pagestats.management.base import StatsCommand
 from pagestats.models import Calendar, Salt
 from pagestats.rollups import backfill_status, where_zones_differ
+from pagestats.stats import Health
 from pagestats.tasks import NoCluster
 
 
@@ -40,14 +42,15 @@ class Command(StatsCommand):
             "HTTP_X_FORWARDED_FOR": options["x_forwarded_for"],
             "HTTP_FORWARDED": options["forwarded"],
         }
+        health = cache(stats.health)  # read once, by the first section that tells of it
         sections = {
             "recording": _recording(),
             "client address": iter([addresses.explain(meta)]),
             "salts": _salts(),
             "page views": _page_views(),
-            "figures": _figures(),
-            "schedules": _schedules(),
-            "hits of the last seven days (approximate)": _tallies(),
+            "figures": _figures(health),
+            "schedules": _schedules(health),
+            "hits of the last seven days (approximate)": _tallies(health),
         }
         for title, lines in sections.items():
             self.stdout.write(self.style.MIGRATE_HEADING(title))
@@ -57,7 +60,7 @@ class Command(StatsCommand):
 
 def _recording() -> Iterator[str]:
     yield f"recording is {'on' if conf.ENABLED else 'off: PAGESTATS_ENABLED is False'}"
-    yield f"identity: {conf.IDENTITY}; an id lives {LIFETIMES[identity.lifetime()]}"
+    yield f"identity: {conf.IDENTITY}; an id lives {HOW_LONG[identity.lifetime()]}"
     yield f"reporting zone: {_zone()}"
     kept = "for ever" if conf.KEEP_PAGE_VIEWS is None else f"{conf.KEEP_PAGE_VIEWS.days:,} days"
     yield f"rollups: {conf.ROLLUPS}; page views are kept {kept}"
@@ -65,13 +68,13 @@ def _recording() -> Iterator[str]:
 
 
 def _zone() -> str:
-    calendar = Calendar.objects.filter(pk=Calendar.ROW).first()
+    calendar = Calendar.objects.row().first()
     if calendar is None or calendar.zone == settings.TIME_ZONE:
         return settings.TIME_ZONE
     return f"{calendar.zone}, but TIME_ZONE is {settings.TIME_ZONE}. {where_zones_differ(calendar)}"
 
 
-LIFETIMES = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}
+HOW_LONG = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}
 
 
 def _salts() -> Iterator[str]:
@@ -79,13 +82,13 @@ def _salts() -> Iterator[str]:
     yield f"of {', '.join(days)}" if days else "none: no anonymous id was ever made"
 
 
-def _schedules() -> Iterator[str]:
+def _schedules(health: Callable[[], Health]) -> Iterator[str]:
     try:
         for standing in schedules.standings():
             yield standing.describe()
     except NoCluster as error:
         yield str(error)
-    if run := stats.health().last_cleanup:
+    if run := health().last_cleanup:
         yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, {run.processed:,} sessions that had left"
     else:
         yield "no clean-up has run yet"
@@ -95,8 +98,8 @@ def _page_views() -> Iterator[str]:
     yield from backfill_status().describe(timezone.now()).splitlines()
 
 
-def _figures() -> Iterator[str]:
-    run = stats.health().last_verify
+def _figures(health: Callable[[], Health]) -> Iterator[str]:
+    run = health().last_verify
     if run is None:
         yield "never verified; manage.py verify_aggregates counts them again from the page views"
         return
@@ -107,8 +110,8 @@ def _figures() -> Iterator[str]:
         yield f"days before {sealed_before} are sealed: their page views were pruned"
 
 
-def _tallies() -> Iterator[str]:
-    tallied = stats.health().tallied
+def _tallies(health: Callable[[], Health]) -> Iterator[str]:
+    tallied = health().tallied
     for row in tallied:
         yield f"{row.last_days:>12,}  {row.outcome}{f' ({row.reason})' if row.reason else ''}"
     if not tallied:

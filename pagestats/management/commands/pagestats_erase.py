@@ -8,7 +8,6 @@ from pagestats import retention
 from pagestats.formats import counted
 from pagestats.identity import id_in_cookie
 from pagestats.management.base import StatsCommand
-from pagestats.rollups import SealedDay
 
 
 class Command(StatsCommand):
@@ -37,7 +36,7 @@ class Command(StatsCommand):
             is_here = retention.is_here(session)
             if not dry_run:
                 done = retention.forget(session) if forget else retention.erase(session)
-        except (SealedDay, ValueError) as error:
+        except ValueError as error:
             raise CommandError(str(error)) from error
         if not found.page_views and not is_sealed:
             heartbeat = f", and a heartbeat to {verb}" if is_here else ""

@@ -55,6 +55,6 @@ def _refuse_no_page(target: str) -> None:
     """Refuse what is no page of the site and never was one: what is moved there can't be told apart any more."""
     if not is_known(target, patterns.match(target)) and not has_views(target):
         raise CommandError(
-            f"target is {target!r}, which no URL pattern of the site has, and of which no page view is counted. Give a"
-            " path of the site, without a query, or name it in PAGESTATS_CLIENT_PATHS."
+            f"target is {target!r}, which no URL pattern of the site has, and which nobody ever viewed. Give a path of"
+            " the site, without a query, or name it in PAGESTATS_CLIENT_PATHS."
         )
