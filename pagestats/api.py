@@ -52,6 +52,7 @@ from pagestats.hits import Hit, instant
 from pagestats.live import active_response
 from pagestats.openapi import DEFAULT_LIMIT, MOST_LIMIT, MOST_OFFSET
 from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.sql import PATIENCE_OF_A_PAGE
 from pagestats.stats import By, Order, Refused, Snapshot, UnknownPage, has_views, report, snapshot
 from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tally
 
@@ -480,10 +481,10 @@ class StatsViewSet(ViewSet):
             throttle = NewPathThrottle()
             if not throttle.allow_request(request, self):
                 raise Throttled(throttle.wait(), code="new_paths")
-        tally(REPEAT if record_page_view(hit) is None else RECORDED)
+        tally(REPEAT if record_page_view(hit, patience=PATIENCE_OF_A_PAGE) is None else RECORDED)
 
     def _heartbeat(self, request: Request, hit: Hit, beacon: Beacon) -> None:
-        record_heartbeat(hit)
+        record_heartbeat(hit, patience=PATIENCE_OF_A_PAGE)
         if beacon.was_kept(hit.at):
             self._page_view(request, hit, beacon)
 

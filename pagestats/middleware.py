@@ -14,6 +14,7 @@ from pagestats.conf import conf
 from pagestats.hits import Hit, InvalidHit, instant
 from pagestats.identity import identify
 from pagestats.recording import record_visit
+from pagestats.sql import PATIENCE_OF_A_PAGE
 from pagestats.tallies import FAILED, NOT_STORED, RECORDED, REPEAT, tallies, tally
 
 logger = logging.getLogger("pagestats")
@@ -119,7 +120,7 @@ def record(request: HttpRequest, response: HttpResponseBase, path: str) -> str:
         return "invalid_path"
     if not visitor.remember(response):
         return "shared_response"  # a new id that no later request would come back with: each page, a new visitor
-    tally(RECORDED if record_visit(hit) else REPEAT)
+    tally(RECORDED if record_visit(hit, patience=PATIENCE_OF_A_PAGE) else REPEAT)
     return ""
 
 

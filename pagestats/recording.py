@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
+from math import inf
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -43,16 +44,19 @@ BEATS = Target.upserting(
 )
 
 
-def record_page_view(hit: Hit) -> PageView | None:
+def record_page_view(hit: Hit, *, patience: float = inf) -> PageView | None:
     """Record a page view and return it; None when it is a repeat, and nothing was stored.
 
     A repeat has a stored view of the same session and path less than PAGESTATS_DEDUP_WINDOW before or after it.
     Otherwise the view is stored and every rollup moves with it, in one transaction; with PAGESTATS_ROLLUPS "deferred"
     it is stored pending.
 
+    Arguments:
+        patience: seconds after which a write that failed on a lock is not tried again, where somebody waits for it.
+
     Raises `rollups.SealedDay` when the page views of its reporting day were pruned.
     """
-    recorded = _record([hit])
+    recorded = _record([hit], patience=patience)
     if not recorded.counted:
         return None
     return PageView(
@@ -81,12 +85,15 @@ def record_page_views(hits: Iterable[Hit]) -> int:
     )
 
 
-def record_visit(hit: Hit) -> bool:
+def record_visit(hit: Hit, *, patience: float = inf) -> bool:
     """Record that a session reads a page now: a page view and a heartbeat. Return whether the view counted.
 
     The same as `record_page_view` and `record_heartbeat`, with one look at the session for both.
+
+    Arguments:
+        patience: as theirs.
     """
-    return bool(_record([hit], beats=True).counted)
+    return bool(_record([hit], beats=True, patience=patience).counted)
 
 
 class Recorded(NamedTuple):
@@ -97,7 +104,7 @@ class Recorded(NamedTuple):
     are_pending: bool = False
 
 
-def _record(hits: Sequence[Hit], *, beats: bool = False) -> Recorded:
+def _record(hits: Sequence[Hit], *, beats: bool = False, patience: float = inf) -> Recorded:
     """Store those of some hits, in order of time, that are no repeats; and of a single one, if it beats, the heartbeat.
 
     A single one that is a repeat ends with one look. Many are judged at once under the lock: most of them will be new,
@@ -106,23 +113,23 @@ def _record(hits: Sequence[Hit], *, beats: bool = False) -> Recorded:
     using = router.db_for_write(PageView)
     if len(hits) == 1:
         one = _record_one if sql.can_swap(using) else _record_one_locked
-        record = partial(one, hits[0], beats=beats, using=using)
-        return sql.retrying(record, using=using, patience=sql.PATIENCE_OF_A_PAGE)
+        record = partial(one, hits[0], beats=beats, patience=patience, using=using)
+        return sql.retrying(record, using=using, patience=patience)
     return sql.transact(partial(_store, hits, using=using), using=using) if hits else Recorded()
 
 
-def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
+def _record_one_locked(hit: Hit, *, beats: bool, patience: float, using: str) -> Recorded:
     """Look without a lock; what is no repeat is looked at again and written under that of its session."""
     [near] = sql.look(_viewed([hit]), using=using)
     if beats and _is_beat_due(hit, near):
-        record_heartbeat(hit)
+        record_heartbeat(hit, patience=patience)
     if _is_repeat(hit, *near.all):
         return Recorded()
     with transaction.atomic(using=using):
         return _store([hit], using=using)
 
 
-def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
+def _record_one(hit: Hit, *, beats: bool, patience: float, using: str) -> Recorded:
     """Look and write without a lock, as long as nobody else writes something of the session in between."""
     for _ in range(LOOKS_WITHOUT_A_LOCK):
         [near] = sql.look(_viewed([hit]), using=using)
@@ -133,7 +140,7 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
         elif (key := _swap(hit, near, due, using=using)) is not None:
             return Recorded([hit], key, _stay_pending(near))
     if beats:
-        record_heartbeat(hit)
+        record_heartbeat(hit, patience=patience)
     with transaction.atomic(using=using):
         return _store([hit], using=using)
 
@@ -212,15 +219,18 @@ def _is_repeat(hit: Hit, *views: datetime | None) -> bool:
     return any(at is not None and abs(hit.at - at) < conf.DEDUP_WINDOW for at in views)
 
 
-def record_heartbeat(hit: Hit) -> Heartbeat:
+def record_heartbeat(hit: Hit, *, patience: float = inf) -> Heartbeat:
     """Record that a session is on a path now, and return what came of it; it never counts a page view.
 
     A session that is not known is "created". One whose last heartbeat is on the same path and younger than
     PAGESTATS_HEARTBEAT_DEDUP is "skipped", and so is a heartbeat older than the last one: `last_seen` never goes back.
     Any other is "updated".
+
+    Arguments:
+        patience: seconds after which a write that failed on a lock is not tried again, where somebody waits for it.
     """
     using = router.db_for_write(PageView)
-    return sql.retrying(partial(_beat, hit, using=using), using=using, patience=sql.PATIENCE_OF_A_PAGE)
+    return sql.retrying(partial(_beat, hit, using=using), using=using, patience=patience)
 
 
 def _beat(hit: Hit, *, using: str) -> Heartbeat:

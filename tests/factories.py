@@ -1,5 +1,6 @@
 """One factory for each noun."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -40,3 +41,25 @@ def a_lock_error():
         cause.sqlite_errorcode = 5
     error.__cause__ = cause
     return error
+
+
+class Failing:
+    """Fail, on a lock, the first times that a page view is about to be inserted, and count the times."""
+
+    def __init__(self, times):
+        self.times, self.calls = times, 0
+
+    def __enter__(self):
+        self.wrapper = connection.execute_wrapper(self.fail)
+        self.wrapper.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        self.wrapper.__exit__(*exc)
+
+    def fail(self, execute, statement, *args):
+        if re.search('INSERT INTO ["`]pagestats_pageview', statement):
+            self.calls += 1
+            if self.calls <= self.times:
+                raise a_lock_error()
+        return execute(statement, *args)

@@ -27,7 +27,7 @@ from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.tallies import tallies
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import T0, Failing, a_hit, raw_views
 from tests.test_identity import CHROME
 from tests.test_stats import CONTENT
 
@@ -691,6 +691,18 @@ def test_one_client_cannot_fill_the_tables_with_new_paths(settings):
     assert send({"path": "/all/c"}, client=Client(REMOTE_ADDR="203.0.113.8")).status_code == 204
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("patience", "status", "tries"), [(0, 503, 1), (60, 204, 3)])
+def test_a_beacon_that_has_waited_long_is_answered_without_another_try(
+    monkeypatch, expected_errors, patience, status, tries
+):
+    monkeypatch.setattr("pagestats.api.PATIENCE_OF_A_PAGE", patience)
+    with Failing(2) as failing:
+        assert send({"path": "/all/a"}).status_code == status
+    assert failing.calls == tries
+    assert len(expected_errors()) == (status == 503)
+
+
 def test_a_path_whose_views_are_pending_is_not_new(settings):
     settings.PAGESTATS_ROLLUPS = "deferred"
     settings.PAGESTATS_THROTTLE_NEW_PATHS = "1/day"
@@ -869,7 +881,7 @@ def test_a_body_that_breaks_off_is_no_failure():
 @pytest.mark.parametrize(("to", "verb"), [(PAGE_VIEWS, "record_page_view"), (HEARTBEATS, "record_heartbeat")])
 @pytest.mark.parametrize("error", [OperationalError("no database today"), RuntimeError("a mistake")])
 def test_a_failure_to_record_is_logged_and_tallied_and_no_error_page(to, verb, error, monkeypatch, expected_errors):
-    def fail(hit):
+    def fail(hit, **options):
         raise error
 
     monkeypatch.setattr(api, verb, fail)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import OperationalError
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import override_script_prefix
@@ -12,6 +13,7 @@ from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
+from tests.factories import Failing
 from tests.test_identity import CHROME
 
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
@@ -207,9 +209,19 @@ def test_no_path_breaks_a_page(path):
     assert PageView.objects.count() == ("%00" not in path)
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("patience", "tries"), [(0, 1), (60, 3)])
+def test_a_page_that_has_waited_long_is_served_without_another_try(monkeypatch, expected_errors, patience, tries):
+    monkeypatch.setattr("pagestats.middleware.PATIENCE_OF_A_PAGE", patience)
+    with Failing(2) as failing:
+        assert serve(a_request()).status_code == 200
+    assert failing.calls == tries
+    assert [logged.exc_info[0] for logged in expected_errors()] == (3 - tries) // 2 * [OperationalError]
+
+
 @pytest.mark.django_db
 def test_a_failure_to_record_is_logged_with_the_path_and_the_page_is_served(monkeypatch, expected_errors):
-    def fail(hit):
+    def fail(hit, **options):
         raise RuntimeError("no database today")
 
     monkeypatch.setattr("pagestats.middleware.record_visit", fail)

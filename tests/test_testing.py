@@ -113,16 +113,16 @@ def test_nothing_is_recorded_for_a_reason(post, client):
 
 
 def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expected_errors):
-    def never(hit):
+    def never(hit, **options):
         return False
 
-    def twice(hit):
+    def twice(hit, **options):
         return [PageView.objects.create(path=hit.path, session_id=hit.session_id, timestamp=hit.at) for _ in range(2)]
 
-    def elsewhere(hit):
+    def elsewhere(hit, **options):
         return twice(replace(hit, path=f"{hit.path}/"))
 
-    def broken(hit):
+    def broken(hit, **options):
         raise DatabaseError("no disk")
 
     for wrong, words in (
@@ -137,7 +137,7 @@ def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expecte
 
 
 def test_what_is_not_recorded_since_recording_fails_is_no_success(post, client, monkeypatch, expected_errors):
-    def broken(hit):
+    def broken(hit, **options):
         raise DatabaseError("no disk")
 
     monkeypatch.setattr(middleware, "record_visit", broken)
