@@ -63,7 +63,10 @@ class Tallies:
             return
         try:
             using = router.db_for_write(Tally)
-            sql.transact(partial(_add, counts, using=using), using=using, patience=0)  # a page waits for it
+            day = _reporting_day(
+                using
+            )  # before the transaction, so that this begins with a write, and waits for others
+            sql.transact(partial(_add, counts, day, using=using), using=using, patience=0)  # a page waits for it
         except Exception as error:  # noqa: BLE001  # of the database, or of the site's own router
             logger.warning("Tallies were not written, and will be tried again in %d s: %s", WRITE_EVERY, error)
             with self._lock:
@@ -95,8 +98,7 @@ def _storable(reason: str) -> str:
     return shorten(reason.replace("\x00", "").encode(errors="replace").decode(), REASON_LENGTH)
 
 
-def _add(counts: Counter[tuple[str, str]], *, using: str) -> None:
-    day = _reporting_day(using)
+def _add(counts: Counter[tuple[str, str]], day: date, *, using: str) -> None:
     sql.upsert(
         Tally,
         [(day, outcome, reason, count) for (outcome, reason), count in counts.items()],

@@ -48,6 +48,7 @@ def test_counts_are_written_when_they_are_due(monkeypatch):
     assert stored() == {("recorded", ""): 1}
 
 
+@pytest.mark.django_db
 def test_what_cannot_be_written_is_kept_for_the_next_time(monkeypatch, caplog):
     def fail(*args, **kwargs):
         raise OperationalError("no database today")
@@ -96,7 +97,7 @@ def test_a_router_that_fails_costs_no_counts(settings, caplog):
 def test_a_page_waits_for_one_try_to_write_the_counts(monkeypatch):
     calls = []
 
-    def fail(counts, *, using):
+    def fail(counts, day, *, using):
         calls.append(counts)
         raise a_lock_error()
 

@@ -16,7 +16,7 @@ from pagestats import identity
 from pagestats.formats import counted, printable
 from pagestats.management.arguments import day
 from pagestats.management.base import StatsCommand
-from pagestats.stats import MOST_DAYS, By, Order, Refused, Report, report, reporting_day
+from pagestats.stats import MOST_DAYS, By, Order, Refused, Report, has_views, report, reporting_day
 
 DAYS = 30
 
@@ -61,7 +61,7 @@ class Command(StatsCommand):
             told = report(start, end, dimension="page", value=page, **what)
         except Refused as refusal:
             raise CommandError(str(refusal)) from refusal
-        if page is not None and not page.startswith("/") and not told.views:
+        if page is not None and not page.startswith("/") and not has_views(page):
             raise CommandError(f"--page is {page!r}, which nobody viewed. Paths begin with a slash: --page /{page}")
         lifetime = identity.lifetime()
         if options["json"]:
