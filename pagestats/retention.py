@@ -199,11 +199,9 @@ def _last_day_to_be_pruned(session_id: str, *, using: str) -> date | None:
 
 
 def _erase(session_id: str, *, using: str) -> int:
-    # First, as who records does: two that lock in one order do not stop each other.
-    ActiveSession.objects.using(using).filter(session_id=session_id).delete()
-    sql.lock_sessions([session_id], using=using)
+    _lock(session_id, using=using)
     _refuse_sealed_session(session_id, using=using)
-    ActiveSession.objects.using(using).filter(session_id=session_id).delete()  # one that came before the lock
+    ActiveSession.objects.using(using).filter(session_id=session_id).delete()
     paths = rollups.take_off([session_id], using=using)
     deleted = PageView.objects.using(using).filter(session_id=session_id).delete()[0]
     rollups.settle_totals(paths, using=using)
@@ -212,17 +210,19 @@ def _erase(session_id: str, *, using: str) -> int:
 
 
 def _forget(session_id: str, random_id: str, *, using: str) -> int:
-    ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)  # first, as above
-    sql.lock_sessions([session_id, random_id], using=using)
-    here = ActiveSession.objects.using(using)
-    if here.filter(session_id=session_id).update(last_seen=F("last_seen")):  # one that came before the lock
-        here.filter(session_id=random_id).delete()
-        here.filter(session_id=session_id).update(session_id=random_id)
+    _lock(session_id, random_id, using=using)
+    ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
     visitors = Visitor.objects.using(using)
     seen = sql.current(visitors.filter(session_id=session_id)).values(*_EMPTY).get()
     visitors.filter(session_id=random_id).update(**seen)
     _empty(session_id, using=using)
     return PageView.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
+
+
+def _lock(session_id: str, *others: str, using: str) -> None:
+    """Lock a session, its heartbeat first, as who records does: two that lock in one order do not stop each other."""
+    ActiveSession.objects.using(using).filter(session_id=session_id).update(last_seen=F("last_seen"))
+    sql.lock_sessions([session_id, *others], using=using)
 
 
 def _empty(session_id: str, *, using: str) -> None:

@@ -63,9 +63,8 @@ class Tallies:
             return
         try:
             using = router.db_for_write(Tally)
-            day = _reporting_day(
-                using
-            )  # before the transaction, so that this begins with a write, and waits for others
+            # Read before the transaction: on SQLite only one that begins with a write waits for other writers.
+            day = _reporting_day(using)
             sql.transact(partial(_add, counts, day, using=using), using=using, patience=0)  # a page waits for it
         except Exception as error:  # noqa: BLE001  # of the database, or of the site's own router
             logger.warning("Tallies were not written, and will be tried again in %d s: %s", WRITE_EVERY, error)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pagestats.recount import start_of
 from pagestats.rollups import SealedDay, backfill, changing
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
+from tests.beside import Beside
 from tests.factories import T0, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 from tests.workers import Signals, Team
@@ -179,36 +180,6 @@ def isolation(request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
     connection.close()
     connection.settings_dict["OPTIONS"] = usual
-
-
-class Beside:
-    """A transaction in a thread of its own, which begins, waits until it may go on, and commits."""
-
-    def __init__(self, begin: Callable[[], Any], then: Callable[[], Any] = lambda: None) -> None:
-        self.begin, self.then = begin, then
-        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
-        self.error: Exception | None = None
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-        assert self.has_begun.wait(60)
-
-    def run(self) -> None:
-        try:
-            with transaction.atomic():
-                self.begin()
-                self.has_begun.set()
-                assert self.may_go_on.wait(60)
-                self.then()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the test judges it
-            self.error = error
-        finally:
-            connection.close()
-
-    def ends(self) -> Exception | None:
-        """Let it go on, and return what became of it."""
-        self.may_go_on.set()
-        self.thread.join(60)
-        return self.error
 
 
 def noon(day: int) -> datetime:

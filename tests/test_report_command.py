@@ -127,7 +127,10 @@ def test_a_page_without_its_slash_is_refused_unless_somebody_viewed_it():
         with pytest.raises(CommandError, match=f"--page is '{page}', which nobody viewed.*: --page /{page}$"):
             run("pagestats_report", "2026-03-14", "2026-03-14", page=page)
     assert run("pagestats_report", "2026-03-14", "2026-03-14", page="/b").startswith("/b, 2026-03-14")
-    assert run("pagestats_report", "2026-03-14", "2026-03-14", page="beside").startswith("beside, 2026-03-14")
+    for viewed, day in (("1", "2026-03-14"), ("0", "2026-03-15")):
+        told = run("pagestats_report", day, day, page="beside")
+        assert told.startswith(f"beside, {day}")
+        assert told.splitlines()[1].split() == ["Page", "views", viewed]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

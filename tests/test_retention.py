@@ -3,6 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from pagestats import sql
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
@@ -160,6 +161,26 @@ def test_a_forgotten_session_has_a_random_id_and_no_figure_changes():
     list(backfill())
     assert_exact()
     assert forget("s") == 0
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("take", [erase, forget])
+@pytest.mark.parametrize("was_here", [True, False])
+def test_a_heartbeat_that_comes_before_the_lock_is_taken_as_well(monkeypatch, take, was_here):
+    lock_sessions = sql.lock_sessions
+
+    def lock_after_a_heartbeat(session_ids, *, using):
+        record_heartbeat(a_hit(path="/b", at=T0 + timedelta(minutes=1)))
+        lock_sessions(session_ids, using=using)
+
+    fold([("/a", "s", T0)])
+    if was_here:
+        record_heartbeat(a_hit())
+    monkeypatch.setattr(sql, "lock_sessions", lock_after_a_heartbeat)
+    assert take("s") == 1
+    here = ActiveSession.objects.values_list("session_id", "current_path")
+    assert list(here) == [(session_id, "/b") for session_id in PageView.objects.values_list("session_id", flat=True)]
+    assert not here.filter(session_id="s").exists()
 
 
 @pytest.mark.django_db

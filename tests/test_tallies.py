@@ -2,6 +2,8 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from django.db import OperationalError
 from pagestats import tallies as room
 from pagestats.models import Calendar, Tally
 from pagestats.tallies import Tallies, tallies, tally
+from tests.beside import Beside
 from tests.factories import a_lock_error
 
 
@@ -106,6 +109,21 @@ def test_a_page_waits_for_one_try_to_write_the_counts(monkeypatch):
     tallies.write()
     assert len(calls) == 1
     assert tallies.counts() == {("recorded", ""): 1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_one_try_waits_for_another_writer():
+    other, counting = Tallies(), Tallies()
+    other.count("recorded")
+    counting.count("recorded")
+    beside = Beside(other.write)  # on SQLite it keeps all others from writing, elsewhere those of the same count
+    threading.Timer(0.5, beside.may_go_on.set).start()
+    began = time.monotonic()
+    counting.write()
+    assert time.monotonic() - began > 0.3
+    assert beside.ends() is None
+    assert not counting.counts()
+    assert stored() == {("recorded", ""): 2}
 
 
 @pytest.mark.django_db

@@ -56,5 +56,6 @@ def _refuse_no_page(target: str) -> None:
     if not is_known(target, patterns.match(target)) and not has_views(target):
         raise CommandError(
             f"target is {target!r}, which no URL pattern of the site has, and which nobody ever viewed. Give a path of"
-            " the site, without a query, or name it in PAGESTATS_CLIENT_PATHS."
+            " the site, without a query, or name it in PAGESTATS_CLIENT_PATHS. Of a page that only the server or a"
+            " request knows, by its prefix or another URLconf, one view is enough: open it, then merge."
         )
