@@ -24,6 +24,10 @@ from pagestats.rollups import (
     to_merge,
     to_rebuild,
 )
+from pagestats.rollups import (
+    fold as fold_pending,
+)
+from pagestats.sql import transactions
 from pagestats.stats import snapshot
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, rolled_back, stored_rollups
@@ -360,3 +364,35 @@ def test_nothing_is_merged_into_what_is_no_path(target):
         with pytest.raises(ValueError, match="which does not begin with a slash"):
             merge("/a", target)
     assert PageView.objects.get().path == "/a"
+
+
+# Beside a site
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: backfill(batch_size=5),
+        lambda: fold_pending(batch_size=5),
+        lambda: merge_paths("/a", "/b", batch_size=5),
+        lambda: prune((T0 + DAY).date(), at=T0 + DAY, batch_size=5),
+        lambda: rebuild(batch_size=5),
+    ],
+    ids=["backfill", "fold", "merge", "prune", "rebuild"],
+)
+def test_on_sqlite_who_writes_chunk_after_chunk_lets_others_write(request, monkeypatch, work):
+    views = [("/a", f"s{number}", T0) for number in range(20)]
+    raw_views(views) if request.node.callspec.id in {"backfill", "fold"} else fold(views)
+    rests = []
+
+    def rest(seconds):
+        assert not connection.in_atomic_block
+        rests.append(seconds)
+
+    monkeypatch.setattr(transactions, "LONGEST_TURN", 0)
+    monkeypatch.setattr("time.sleep", rest)
+    chunks = len(list(work()))
+    monkeypatch.undo()
+    assert chunks >= 4
+    assert (rests.count(transactions.REST) >= chunks) == (connection.vendor == "sqlite")

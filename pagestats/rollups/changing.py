@@ -317,6 +317,7 @@ def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
     rolled_up = views.rolled_up().order_by("pk")
     total = rolled_up.count() + views.count()
     taken, is_over = 0, False
+    turns = sql.Turns(using)
     while not is_over:
         reached = 0
         while chunk := list(rolled_up.filter(pk__gt=reached).values_list("pk", "session_id")[:size]):
@@ -324,6 +325,7 @@ def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
             sessions = {session_id for _, session_id in chunk}
             taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
             yield Done(taken, max(total, taken))
+            turns.rest()
         # Whoever saw the calendar before it said that a rebuild is under way has begun to write by then.
         time.sleep(max(0, until - time.monotonic()))
         if not (is_over := _change_zone(using=using)):

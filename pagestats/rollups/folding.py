@@ -133,7 +133,9 @@ def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, 
     From where the last chunk ended: what lies before is folded, and dead index entries need not be passed.
     """
     reached = 0
+    turns = sql.Turns(using)
     while True:
+        turns.rest()
         # Anew each time: meanwhile days may be sealed.
         pending = foldable(using=using).order_by("pk").values_list("pk", "session_id")
         chunk = list(pending.filter(pk__gt=reached)[:size])
@@ -150,7 +152,9 @@ def in_chunks(views: PageViewQuerySet, size: int) -> Iterator[list[tuple[int, st
     From where the last chunk ended: dead index entries need not be passed.
     """
     reached: datetime | None = None
+    turns = sql.Turns(views.db)
     while True:
+        turns.rest()
         rest = views.filter(timestamp__gte=reached) if reached else views
         chunk = list(rest.order_by("timestamp", "pk").values_list("pk", "session_id", "timestamp")[:size])
         if chunk:

@@ -8,6 +8,7 @@ from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
 from pagestats.sql.transactions import (
     PATIENCE_OF_A_PAGE,
+    Turns,
     current,
     is_lock_error,
     reads_are_snapshots,
@@ -32,6 +33,7 @@ __all__ = [
     "ShiftedDay",
     "Surroundings",
     "Target",
+    "Turns",
     "UuidText",
     "Viewed",
     "can_swap",

@@ -19,6 +19,8 @@ LONGEST_PAUSE = 0.5  # seconds
 PATIENCE_OF_A_PAGE = 10
 """Seconds after which nothing is tried again that a page waits for: it matters more than its statistics."""
 LONGEST_WAIT_FOR_WRITERS = 0.2  # seconds; MariaDB takes whole ones
+LONGEST_TURN = 1  # second
+REST = 0.12  # seconds; who waits for SQLite's lock looks for it each 0.1 s
 
 POSTGRESQL_LOCK_ERRORS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 MYSQL_LOCK_ERRORS = {1020, 1205, 1213}  # record has changed since last read, lock wait timeout, deadlock
@@ -64,6 +66,24 @@ def transact(work: Callable[[], T], *, using: str, patience: float = inf) -> T:
             return work()
 
     return retrying(attempt, using=using, patience=patience)
+
+
+class Turns:
+    """Who writes chunk after chunk, and rests now and then so that others come to write.
+
+    SQLite has one writer at a time, and who waits for it looks now and then: without a rest the next chunk has begun
+    before that, again and again. The other databases lock rows, and nobody rests.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._rests = connections[using].vendor == "sqlite"
+        self._until = time.monotonic() + LONGEST_TURN
+
+    def rest(self) -> None:
+        """Let others write, if the last rest was long ago. Call it outside a transaction."""
+        if self._rests and time.monotonic() >= self._until:
+            time.sleep(REST)
+            self._until = time.monotonic() + LONGEST_TURN
 
 
 def wait_for_writers(model: type[models.Model], *, using: str) -> None:
