@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -116,6 +116,9 @@ class Visitor(models.Model):
     last_sealed_day = models.DateField(
         _("last sealed reporting day"), null=True, help_text=_("Of the views of this session that were pruned.")
     )
+
+    BLANK: ClassVar[dict[str, None]] = {"first_seen": None, "last_day": None, "last_sealed_day": None}
+    """The columns of a row that is a lock and nothing else."""
 
     class Meta:
         verbose_name = _("visitor")

@@ -113,23 +113,22 @@ def _record(hits: Sequence[Hit], *, beats: bool = False, patience: float = inf) 
     using = router.db_for_write(PageView)
     if len(hits) == 1:
         one = _record_one if sql.can_swap(using) else _record_one_locked
-        record = partial(one, hits[0], beats=beats, patience=patience, using=using)
-        return sql.retrying(record, using=using, patience=patience)
+        return sql.retrying(partial(one, hits[0], beats=beats, using=using), using=using, patience=patience)
     return sql.transact(partial(_store, hits, using=using), using=using) if hits else Recorded()
 
 
-def _record_one_locked(hit: Hit, *, beats: bool, patience: float, using: str) -> Recorded:
+def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
     """Look without a lock; what is no repeat is looked at again and written under that of its session."""
     [near] = sql.look(_viewed([hit]), using=using)
     if beats and _is_beat_due(hit, near):
-        record_heartbeat(hit, patience=patience)
+        _beat(hit, using=using)
     if _is_repeat(hit, *near.all):
         return Recorded()
     with transaction.atomic(using=using):
         return _store([hit], using=using)
 
 
-def _record_one(hit: Hit, *, beats: bool, patience: float, using: str) -> Recorded:
+def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
     """Look and write without a lock, as long as nobody else writes something of the session in between."""
     for _ in range(LOOKS_WITHOUT_A_LOCK):
         [near] = sql.look(_viewed([hit]), using=using)
@@ -140,7 +139,7 @@ def _record_one(hit: Hit, *, beats: bool, patience: float, using: str) -> Record
         elif (key := _swap(hit, near, due, using=using)) is not None:
             return Recorded([hit], key, _stay_pending(near))
     if beats:
-        record_heartbeat(hit, patience=patience)
+        _beat(hit, using=using)
     with transaction.atomic(using=using):
         return _store([hit], using=using)
 

@@ -229,7 +229,8 @@ def site_cells(reckoning: Reckoning, days: Days, *, using: str) -> Recount:
         lookup = sql.latest(sql.times("earlier.timestamp", None, since), "earlier.session_id = visit.session_id")
     if reckoning.sealed_before:
         sealed = (
-            f"(SELECT visitor.last_sealed_day FROM {sql.visitor} visitor WHERE visitor.session_id = visit.session_id)"
+            f"(SELECT {sql.sealed_day('visitor.last_sealed_day', 'visitor.first_seen')} FROM {sql.visitor} visitor"
+            " WHERE visitor.session_id = visit.session_id)"
         )
     counted = _visits(
         sql,
@@ -346,6 +347,7 @@ def visitors(reckoning: Reckoning, sessions: Texts, *, using: str) -> Recount:
         f"(last_sealed_day IS NULL AND ({sql.distinct('first_seen', 'first_counted')}"
         f" OR {sql.distinct('last_day', 'last_day_counted')}))"
         f" OR (last_sealed_day IS NOT NULL AND (first_seen IS NULL OR {late} OR {sql.distinct('last_day', last)}))"
+        f" OR {sql.distinct('last_sealed_day', sql.sealed_day('last_sealed_day', 'first_seen'))}"
     )
     return sql.fetch(
         sql.numbered(grouped, differs, counts="first_seen IS NOT NULL OR first_counted IS NOT NULL"),
@@ -482,6 +484,15 @@ class _Statement:
         if until:
             bounds.append(f"day < {self.day(until)}")
         return " AND ".join(bounds) or "1 = 1"
+
+    def sealed_day(self, stored: str, first_seen: str) -> str:
+        """Return the last sealed day of a visitor. Of one who has a day that is not sealed, and was there before the
+        seal, the day of the first page view is all that is known.
+        """
+        if (seal := self.reckoning.sealed_before) is None:
+            return self.no_day
+        is_known = f"{stored} IS NOT NULL AND {first_seen} < {self.instant(seal)}"
+        return f"CASE WHEN {stored} < {self.day(seal)} THEN {stored} WHEN {is_known} THEN {self.day_of(first_seen)} END"
 
     def latest(self, times: str, where: str) -> str:
         """Return the instant of the latest of those rolled-up page views of a visit that meet two conditions.

@@ -167,10 +167,10 @@ def test_pagestats_erase_says_that_there_is_a_heartbeat_alone():
     record_heartbeat(Hit(path="/a", session_id="s", at=T0))
     assert run("pagestats_erase", "s", dry_run=True) == "No page views of 's', and a heartbeat to erase"
     assert ActiveSession.objects.count() == 1
-    assert run("pagestats_erase", "s", forget=True) == "No page views of 's', and a heartbeat to forget"
+    assert run("pagestats_erase", "s", forget=True) == "No page views of 's', and its heartbeat was forgotten"
     (random_id,) = ActiveSession.objects.values_list("session_id", flat=True)
     assert random_id != "s"
-    assert run("pagestats_erase", random_id).endswith(", and a heartbeat to erase")
+    assert run("pagestats_erase", random_id).endswith(", and its heartbeat was erased")
     assert not ActiveSession.objects.exists()
 
 

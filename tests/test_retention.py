@@ -201,7 +201,7 @@ def test_a_session_with_sealed_days_is_forgotten_and_not_erased():
 
 
 @pytest.mark.django_db
-def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour():
+def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour(django_assert_num_queries):
     fold([("/a", "s", T0), ("/a", "t", T0), ("/a", "u", T0)])
     erase("s")
     forget("t")
@@ -209,6 +209,8 @@ def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour():
     assert sweep_visitors(at=now + timedelta(minutes=59)) == 0
     record_page_view(a_hit(session_id="s", at=T0 + DAY))
     assert sweep_visitors(at=now + timedelta(minutes=61)) == 1
+    with django_assert_num_queries(1):  # a look, which locks nothing
+        assert sweep_visitors(at=now + timedelta(minutes=61)) == 0
     assert not Visitor.objects.filter(session_id="t").exists()
     assert_exact()
 

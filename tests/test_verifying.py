@@ -18,7 +18,7 @@ from pagestats import retention, sql, tasks
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_page_views
-from pagestats.rollups import Drift, backfill, begin_verification, repair, slices, verify, verifying
+from pagestats.rollups import Drift, backfill, begin_verification, rebuild, repair, slices, verify, verifying
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, rolled_back, stored_rollups
 from tests.workers import Signals, Team
@@ -470,6 +470,35 @@ def test_what_a_repair_counts_anew_is_not_told_over_the_seal(sealed_site: None) 
     PageView.objects.filter(path="/c", session_id="s", timestamp__gte=T0 + 3 * DAY).delete()
     assert list(repair())
     assert list(Seal.objects.values_list("before", "open_from")) == [(seal, TODAY + 3 * DAY)]
+
+
+def test_a_sealed_day_on_a_site_that_was_never_pruned_is_none(some_site: None) -> None:
+    before = tables()
+    found = a_sealed_day("s", 1, counted=None)
+    assert list(verify()) == list(repair()) == [found]
+    assert tables() == before
+    a_sealed_day("s", 1, counted=None)
+    list(rebuild())
+    assert list(verify()) == []
+    assert tables() == before
+
+
+@pytest.mark.parametrize("day", [2, 9])
+@pytest.mark.parametrize(("session_id", "first_day"), [("u", 0), ("v", None)])
+def test_a_sealed_day_that_is_not_sealed_is_none_or_that_of_the_first_view(
+    sealed_site: None, session_id: str, first_day: int | None, day: int
+) -> None:
+    before = tables()
+    found = a_sealed_day(session_id, day, counted=None if first_day is None else TODAY + first_day * DAY)
+    assert list(verify()) == list(repair()) == [found]
+    assert tables() == before
+
+
+def a_sealed_day(session_id: str, day: int, *, counted: date | None) -> Drift:
+    """Store a last sealed day that can't be; return what is to be found."""
+    wrong = TODAY + day * DAY
+    Visitor.objects.filter(session_id=session_id).update(last_sealed_day=wrong)
+    return Drift(table="visitor", value=session_id, figure="last_sealed_day", stored=wrong, counted=counted)
 
 
 # While others are at work

@@ -97,7 +97,7 @@ def take_off(session_ids: Iterable[str], *, using: str) -> set[str]:
     for of_session in days.values():
         figures.subtract(cells(of_session))
     add(Addition(figures=figures, visitors=(), instants=instants), using=using)
-    Visitor.objects.using(using).filter(session_id__in=session_ids).update(first_seen=None, last_day=None)
+    Visitor.objects.using(using).filter(session_id__in=session_ids).update(**Visitor.BLANK)
     return set(instants)
 
 

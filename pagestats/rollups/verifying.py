@@ -25,10 +25,10 @@ from pagestats import recount, sql
 from pagestats.hits import day_of, instant
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Run, Seal, Visitor
 from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total, refuse_local_times
-from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS, VISITORS
+from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS
 from pagestats.rollups.changing import settle_totals
 from pagestats.rollups.figures import PAGE, SITE
-from pagestats.sql import Insert
+from pagestats.sql import Insert, Target
 
 VIEWS_IN_A_SLICE = 20_000
 VIEWS_OF_DAYS_IN_A_SLICE = 50_000
@@ -294,7 +294,7 @@ def _check_visitors(work: _Work, position: Position) -> Slice:
             found = work.count(recounted)
             found = found._replace(rows=[row for row in found.rows if row.session_id in locked])
             seen = [(row.session_id, *_seen(row, work.reckoning)) for row in found.rows]
-            sql.write([Insert(VISITORS, seen)], using=work.using)
+            sql.write([Insert(_VISITORS, seen)], using=work.using)
             return found
 
         found = sql.transact(mend, using=work.using)
@@ -307,25 +307,35 @@ def _visitors(sessions: Texts, reckoning: Reckoning, *, using: str) -> Recount:
     return recount.visitors(reckoning, sessions, using=using)
 
 
-def _seen(row: Seen, reckoning: Reckoning) -> tuple[datetime | None, date | None]:
-    """Return when a session was first seen and its last reporting day, by its page views and what was pruned of them.
+_SEEN = "first_seen", "last_day", "last_sealed_day"
+_VISITORS = Target.upserting(Visitor, key=["session_id"], changes=dict.fromkeys(_SEEN, "set"))
 
-    When a session was first seen whose first page views were pruned stands, since nothing else tells it.
+
+def _seen(row: Seen, reckoning: Reckoning) -> tuple[datetime | None, date | None, date | None]:
+    """Return when a session was first seen, its last reporting day and its last sealed one, by its page views and what
+    was pruned of them.
+
+    What nothing else tells stands: when a session was first seen whose first page views were pruned, and its last
+    sealed day, unless that is not sealed. Then the day on which it was first seen is all that is known.
     """
-    if row.last_sealed_day is None:
-        return row.first_counted, row.last_day_counted
     seal = reckoning.sealed_before
+    is_older = seal is not None and row.first_seen is not None and row.first_seen < reckoning.start_of(seal)
+    sealed_day = row.last_sealed_day
+    if sealed_day is not None and (seal is None or sealed_day >= seal):
+        sealed_day = day_of(row.first_seen, reckoning.zone) if row.first_seen is not None and is_older else None
+    if sealed_day is None:
+        return row.first_counted, row.last_day_counted, None
     first_seen = row.first_seen
-    if first_seen is None or (seal is not None and first_seen >= reckoning.start_of(seal)):
+    if not is_older:
         first_seen = min((at for at in (row.first_counted, first_seen) if at is not None), default=None)
-    return first_seen, max(day for day in (row.last_day_counted, row.last_sealed_day) if day is not None)
+    return first_seen, max(day for day in (row.last_day_counted, sealed_day) if day is not None), sealed_day
 
 
 def _drift_of_visitor(row: Seen, reckoning: Reckoning) -> Iterator[Drift]:
-    figures = zip(("first_seen", "last_day"), (row.first_seen, row.last_day), _seen(row, reckoning), strict=True)
-    for figure, stored, counted in figures:
-        if stored != counted:
-            yield Drift(table="visitor", value=row.session_id, figure=figure, stored=stored, counted=counted)
+    stored = row.first_seen, row.last_day, row.last_sealed_day
+    for figure, now, counted in zip(_SEEN, stored, _seen(row, reckoning), strict=True):
+        if now != counted:
+            yield Drift(table="visitor", value=row.session_id, figure=figure, stored=now, counted=counted)
 
 
 def _check_site(work: _Work, position: Position) -> Slice:

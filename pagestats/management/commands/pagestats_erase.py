@@ -29,7 +29,7 @@ class Command(StatsCommand):
     def handle(self, *, session: str, forget: bool, dry_run: bool, **options: Any) -> None:
         """Say what is stored of the session, and erase or forget it."""
         session = id_in_cookie(session)
-        verb = "forget" if forget else "erase"
+        verb, verb_done = ("forget", "forgotten") if forget else ("erase", "erased")
         try:
             found = retention.to_forget(session) if forget else retention.to_erase(session)
             is_sealed = retention.has_sealed_days(session)
@@ -39,8 +39,8 @@ class Command(StatsCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         if not found.page_views and not is_sealed:
-            heartbeat = f", and a heartbeat to {verb}" if is_here else ""
-            self.stdout.write(f"No page views of {session!r}{heartbeat}")
+            done_to_it = f"a heartbeat to {verb}" if dry_run else f"its heartbeat was {verb_done}"
+            self.stdout.write(f"No page views of {session!r}" + (f", and {done_to_it}" if is_here else ""))
         elif dry_run:
             self.stdout.write(f"Would {'forget whose they are' if forget else 'erase'}: {found}")
         else:
