@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from crawlerdetect import CrawlerDetect
@@ -12,14 +11,10 @@ from django.urls import ResolverMatch, get_script_prefix, get_urlconf
 
 from pagestats import patterns
 from pagestats.conf import conf
+from pagestats.content import is_client_path
 
 LONGEST_USER_AGENT = 300
 """Characters in which a bot has to say that it is one: the time to look for it grows with their square."""
-
-
-def is_client_path(path: str) -> bool:
-    """Tell whether the site says that a path is a page of it, though no URL pattern may resolve it."""
-    return any(re.fullmatch(pattern, path) for pattern in conf.CLIENT_PATHS)
 
 
 def is_known(path: str, match: ResolverMatch | None) -> bool:

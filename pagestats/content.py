@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -48,6 +49,11 @@ MOST_PAGES = 250
 
 UNANSWERABLE = (ValueError, TypeError, ValidationError, ArithmeticError)
 """What a field raises that cannot be compared with a value, which comes out of a path that anybody may ask for."""
+
+
+def is_client_path(path: str) -> bool:
+    """Tell whether PAGESTATS_CLIENT_PATHS says that a path is a page of the site, though no URL pattern resolves it."""
+    return any(re.fullmatch(pattern, path) for pattern in conf.CLIENT_PATHS)
 
 
 class Titled(NamedTuple):

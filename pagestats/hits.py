@@ -3,21 +3,18 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.utils import timezone
+
+from pagestats.days import EARLIEST, LATEST
 
 PATH_LENGTH = 512
 SESSION_ID_LENGTH = 64
 PAGE_TYPE_LENGTH = 64
 
 _DIGEST_BYTES = 16
-YEARS = range(1970, 2200)
-"""Those that reports are of. Days of a longer time could not be told apart at a bearable cost: each has its length."""
-EARLIEST, LATEST = datetime(YEARS.start, 1, 2, tzinfo=UTC), datetime(YEARS.stop - 1, 12, 31, tzinfo=UTC)
-"""From the first instant on, and before the second one, it is a day of these years in every time zone."""
 
 
 class InvalidHit(ValueError):
@@ -37,29 +34,6 @@ def instant(at: datetime | None) -> datetime:
     if not EARLIEST <= at < LATEST:
         raise InvalidHit(f"at is {at!r}, not from {EARLIEST:%Y-%m-%d} on and before {LATEST:%Y-%m-%d}, in UTC.")
     return at.astimezone(UTC)
-
-
-def nearest_instant(at: datetime) -> datetime:
-    """Return a stored instant, or the first or last one of YEARS where plain SQL stored one outside of them."""
-    return min(max(at, EARLIEST), LATEST - timedelta(microseconds=1))
-
-
-def day_of(at: datetime, zone: ZoneInfo) -> date:
-    """Return the day in a zone on which an instant is: the last one that has begun.
-
-    Where clocks are put back over midnight they show the day before once more, but it does not come back. Those of
-    Newfoundland were, at one minute past midnight, until 2011.
-    """
-    local = at.astimezone(zone)
-    day = local.date()
-    if local.fold and at >= start_of(following := day + timedelta(days=1), zone):
-        return following
-    return day
-
-
-def start_of(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first instant, in UTC, of a day in a zone."""
-    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def shorten(text: str, length: int) -> str:

@@ -35,7 +35,7 @@ from django.utils.translation import gettext
 from pagestats import sql
 from pagestats.addresses import client_address, household
 from pagestats.conf import Settings, conf
-from pagestats.hits import day_of, start_of
+from pagestats.days import day_of, start_of
 from pagestats.models import Calendar, PageView, Salt
 
 Lifetime = Literal["day", "lasting"]

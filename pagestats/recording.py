@@ -19,7 +19,8 @@ from django.db.models import QuerySet
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
-from pagestats.hits import Hit, day_of
+from pagestats.days import day_of
+from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageView, Visitor
 from pagestats.sql import Insert, Surroundings, Target, Viewed
 

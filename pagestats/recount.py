@@ -21,7 +21,8 @@ from django.conf import settings
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pagestats.hits import EARLIEST, LATEST, day_of, instant, start_of
+from pagestats.days import EARLIEST, LATEST, day_of, start_of
+from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
 
 DAY = timedelta(days=1)

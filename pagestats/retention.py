@@ -14,8 +14,9 @@ from django.db.models import F
 
 from pagestats import rollups, sql
 from pagestats.conf import conf
+from pagestats.days import EARLIEST, YEARS, day_of, start_of
 from pagestats.formats import counted
-from pagestats.hits import EARLIEST, YEARS, Hit, day_of, instant, start_of
+from pagestats.hits import Hit, instant
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Salt, Seal, Visitor
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
 

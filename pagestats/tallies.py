@@ -15,7 +15,8 @@ from django.conf import settings
 from django.db import router
 
 from pagestats import sql
-from pagestats.hits import day_of, instant, shorten
+from pagestats.days import day_of
+from pagestats.hits import instant, shorten
 from pagestats.models import REASON_LENGTH, Calendar, Tally
 
 logger = logging.getLogger("pagestats")

@@ -15,8 +15,9 @@ from django.test import AsyncClient, Client, override_settings
 
 from pagestats import content
 from pagestats.conf import conf
+from pagestats.days import day_of, start_of
 from pagestats.formats import counted
-from pagestats.hits import Hit, day_of, instant, start_of
+from pagestats.hits import Hit, instant
 from pagestats.models import Calendar, PageView, Tally
 from pagestats.recording import record_page_views
 from pagestats.tallies import FAILED, RECORDED, tallies

@@ -8,10 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pagestats"
 
 FLOORS = [
-    {"conf", "hits", "fields", "formats"},
+    {"conf", "days"},
+    {"hits", "fields", "formats"},
     {"models"},
     {"sql", "recount", "patterns"},
-    {"addresses", "access", "admission", "openapi", "tallies", "keeping", "content", "rollups"},
+    {"addresses", "access", "openapi", "tallies", "keeping", "content"},
+    {"dimensions"},
+    {"rollups", "admission"},
     {"identity", "recording", "stats", "retention"},
     {"tasks", "querysets", "live"},
     {"schedules"},

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, day_of, instant, shorten, start_of
+from pagestats.days import day_of, start_of
+from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, instant, shorten
 from tests.factories import T0, a_hit
 
 UNSTORABLE = {

@@ -6,12 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagestats.conf import LARGEST_BATCH
+from pagestats.dimensions import WHOLE_SITE, Key
 from pagestats.models import PageTotal, PageView, Return, Rollup, Run, Visitor
 from pagestats.recording import record_page_view
 from pagestats.rollups import (
-    WHOLE_SITE,
     Figure,
-    Key,
     Progress,
     backfill,
     backfill_status,

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from pagestats.days import YEARS
 from pagestats.formats import days
-from pagestats.hits import YEARS
 from pagestats.stats import MOST_DAYS
 
 DAY = timedelta(days=1)

@@ -27,8 +27,9 @@ from pagestats.admin.periods import Period, picked
 from pagestats.admin.reading import read
 from pagestats.conf import conf
 from pagestats.content import Titled
+from pagestats.days import nearest_instant, start_of
 from pagestats.formats import number, span, thousands
-from pagestats.hits import instant, nearest_instant, start_of
+from pagestats.hits import instant
 from pagestats.live import active_response
 from pagestats.models import Calendar, Stats
 from pagestats.stats import (

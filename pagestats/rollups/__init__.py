@@ -19,7 +19,7 @@ from pagestats.rollups.changing import (
     to_rebuild,
     where_zones_differ,
 )
-from pagestats.rollups.figures import PAGE, SITE, WHOLE_SITE, Figure, Key, cells, keys
+from pagestats.rollups.figures import Figure, cells
 from pagestats.rollups.folding import (
     BackfillStatus,
     Progress,
@@ -42,17 +42,13 @@ from pagestats.rollups.verifying import (
 )
 
 __all__ = [
-    "PAGE",
-    "SITE",
     "VISITORS",
-    "WHOLE_SITE",
     "Addition",
     "BackfillStatus",
     "Done",
     "Drift",
     "Extent",
     "Figure",
-    "Key",
     "Progress",
     "RebuildUnderWay",
     "SealedDay",
@@ -69,7 +65,6 @@ __all__ = [
     "fold",
     "in_chunks",
     "inserts",
-    "keys",
     "merge_paths",
     "rebuild",
     "refuse_sealed_days",

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 
 from pagestats import sql
-from pagestats.hits import day_of
+from pagestats.days import day_of
+from pagestats.dimensions import PAGE, WHOLE_SITE, Key, keys
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
-from pagestats.rollups.figures import PAGE, WHOLE_SITE, Days, Figure, Key, change, keys
+from pagestats.rollups.figures import Days, Figure, change
 from pagestats.sql import Insert, Surroundings, Target, Viewed
 
 
@@ -108,7 +109,7 @@ def inserts(added: Addition) -> list[Insert]:
             returns.append((*key, previous_day, day, count))
             continue
         rollups.setdefault((*key, day), {})[name] = count
-        if key.dimension == PAGE:
+        if key.dimension == PAGE.name:
             total = totals.setdefault(key.value, {})
             total[name] = total.get(name, 0) + count
     return [
@@ -157,7 +158,7 @@ def _neighbouring_days(
     """
     days: defaultdict[Key, set[date]] = defaultdict(set)
     for view, near, _ in views:
-        days[Key(PAGE, view.path)].update(day_of(at, zone) for at in near.rolled_up if at is not None)
+        days[PAGE.key(view.path)].update(day_of(at, zone) for at in near.rolled_up if at is not None)
     near = views[0].near
     days[WHOLE_SITE] = {*(earlier or ()), *(day for day in (near.last_day, near.last_sealed_day) if day)}
     return days

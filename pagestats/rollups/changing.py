@@ -15,11 +15,13 @@ from django.conf import settings
 from django.db import OperationalError, models, router, transaction
 
 from pagestats import sql
+from pagestats.days import EARLIEST, LATEST, day_of, start_of
+from pagestats.dimensions import PAGE, Key, keys
 from pagestats.formats import counted
-from pagestats.hits import EARLIEST, LATEST, Hit, day_of, start_of
+from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
-from pagestats.rollups.figures import PAGE, Figure, Key, cells, keys
+from pagestats.rollups.figures import Figure, cells
 from pagestats.rollups.folding import backfill, in_bounds, in_chunks
 
 VIEWS_IN_A_CHUNK = 500
@@ -140,7 +142,7 @@ def _last_sealed_day(path: str, calendar: Calendar, *, using: str) -> date | Non
     """Return the last sealed day on which a page was viewed, if any."""
     if calendar.sealed_before is None:
         return None
-    rollups = Rollup.objects.using(using).filter(dimension=PAGE, value=path, day__lt=calendar.sealed_before)
+    rollups = Rollup.objects.using(using).filter(dimension=PAGE.name, value=path, day__lt=calendar.sealed_before)
     return sql.current(rollups.filter(views__gt=0).order_by("-day")).values_list("day", flat=True).first()
 
 

@@ -8,18 +8,7 @@ from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
-SITE = "site"
-PAGE = "page"
-
-
-class Key(NamedTuple):
-    """What is counted by day: one value of one dimension."""
-
-    dimension: str
-    value: str
-
-
-WHOLE_SITE = Key(SITE, "")
+from pagestats.dimensions import Key
 
 
 class Figure(NamedTuple):
@@ -29,11 +18,6 @@ class Figure(NamedTuple):
     key: Key
     day: date
     previous_day: date | None = None
-
-
-def keys(path: str) -> tuple[Key, ...]:
-    """Return what a view of a path counts for. A new dimension begins here."""
-    return WHOLE_SITE, Key(PAGE, path)
 
 
 def cells(days: Mapping[Key, Iterable[date]]) -> Counter[Figure]:

@@ -14,8 +14,9 @@ from django.db.models import Case, F, When
 
 from pagestats import sql
 from pagestats.conf import LARGEST_BATCH, conf
+from pagestats.days import EARLIEST, LATEST, YEARS, start_of
 from pagestats.formats import counted
-from pagestats.hits import EARLIEST, LATEST, YEARS, instant, start_of
+from pagestats.hits import instant
 from pagestats.models import SILENCE_OF_THE_DEAD, Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition
 from pagestats.sql import Viewed

@@ -22,12 +22,13 @@ from django.db import models, router
 from django.db.models import Sum
 
 from pagestats import recount, sql
-from pagestats.hits import day_of, instant
+from pagestats.days import day_of
+from pagestats.dimensions import PAGE, SITE
+from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Run, Seal, Visitor
 from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total, refuse_local_times
 from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS
 from pagestats.rollups.changing import settle_totals
-from pagestats.rollups.figures import PAGE, SITE
 from pagestats.sql import Insert, Target
 
 VIEWS_IN_A_SLICE = 20_000
@@ -180,7 +181,7 @@ def begin_verification(**result: Any) -> Run:
     stop = partial(silent.update, status=Run.Status.STOPPED, finished=now)  # their last progress is told as it was
     sql.retrying(stop, using=using)
     seal = _sealed_before(using=using)
-    views = Rollup.objects.using(using).filter(dimension=SITE, **({"day__gte": seal} if seal else {}))
+    views = Rollup.objects.using(using).filter(dimension=SITE.name, **({"day__gte": seal} if seal else {}))
     run = Run(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING, started=now, updated=now)
     run.result = {
         **dict.fromkeys(COMPARED, 0),
@@ -343,10 +344,10 @@ def _check_site(work: _Work, position: Position) -> Slice:
     then = replace(then, part="site") if then else Position(part="pages")
     found = work.settle(
         lambda reckoning: recount.site_cells(reckoning, days, using=work.using),
-        lambda found: _add_cells(found.rows, SITE, using=work.using),
+        lambda found: _add_cells(found.rows, SITE.name, using=work.using),
     )
     return Slice(
-        drift=tuple(_drift_of_cells(found.rows, SITE)),
+        drift=tuple(_drift_of_cells(found.rows, SITE.name)),
         compared=Counter(cells=found.compared, days=found.days, page_views=found.page_views),
         views_read=found.page_views,
         then=then,
@@ -356,7 +357,7 @@ def _check_site(work: _Work, position: Position) -> Slice:
 def _check_pages(work: _Work, position: Position) -> Slice:
     views = PageView.objects.using(work.using).order_by("path", "timestamp")
     rows = PageTotal.objects.using(work.using).order_by("path")
-    cells = Rollup.objects.using(work.using).filter(dimension=PAGE).order_by("value", "day")
+    cells = Rollup.objects.using(work.using).filter(dimension=PAGE.name).order_by("value", "day")
     if position.texts.only:
         paths, then = position.texts, Position(part="pages", texts=_after(position.texts.low))
     else:
@@ -367,9 +368,9 @@ def _check_pages(work: _Work, position: Position) -> Slice:
         days, more = _next_days(work, position, views.filter(path=paths.low))
     found = work.settle(
         lambda reckoning: recount.page_cells(reckoning, paths, days, using=work.using),
-        lambda found: _add_cells(found.rows, PAGE, using=work.using),
+        lambda found: _add_cells(found.rows, PAGE.name, using=work.using),
     )
-    drift = list(_drift_of_cells(found.rows, PAGE))
+    drift = list(_drift_of_cells(found.rows, PAGE.name))
     compared = Counter(cells=found.compared)
     views_read = found.page_views
     missing: dict[str, Counter[str]] = {paths.low: Counter(views=position.views, visitors=position.visitors)}
@@ -402,7 +403,7 @@ def _add_cells(cells: Iterable[Cell], dimension: str, *, using: str) -> None:
             rollups.append((dimension, cell.value, cell.day, *missing))
         else:
             returns.append((dimension, cell.value, cell.previous_day, cell.day, missing.visitors))
-        if dimension == PAGE and (missing.visitors or missing.new_visitors):
+        if dimension == PAGE.name and (missing.visitors or missing.new_visitors):
             counted_anew.append(cell.day)
     sql.write([Insert(RETURNS, returns), Insert(ROLLUPS, rollups)], using=using)
     if counted_anew:
@@ -468,7 +469,7 @@ def _drift_of_total(row: Total, reckoning: Reckoning) -> Iterator[Drift]:
     for figure, (stored, counted) in figures.items():
         if stored != counted:
             yield Drift(
-                table="page total", dimension=PAGE, value=row.path, figure=figure, stored=stored, counted=counted
+                table="page total", dimension=PAGE.name, value=row.path, figure=figure, stored=stored, counted=counted
             )
 
 

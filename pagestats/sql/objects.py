@@ -14,8 +14,9 @@ from django.db.models.functions import Extract
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
 
+from pagestats.days import day_of, start_of
 from pagestats.fields import collation
-from pagestats.hits import PATH_LENGTH, day_of, instant, start_of
+from pagestats.hits import PATH_LENGTH, instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal
 
 Figure = Literal["views", "visitors"]

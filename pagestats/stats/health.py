@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Q, Sum
 
-from pagestats.hits import day_of, instant
+from pagestats.days import day_of
+from pagestats.hits import instant
 from pagestats.models import Calendar, Run, Tally
 from pagestats.rollups import backfill_status
 

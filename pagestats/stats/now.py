@@ -11,8 +11,8 @@ from django.db.models import BigIntegerField, DateTimeField, Exists, F, Func, Ou
 from django.db.models.functions import Coalesce
 
 from pagestats import content, sql
+from pagestats.dimensions import WHOLE_SITE
 from pagestats.models import Calendar, PageTotal, PageView, Rollup, Visitor
-from pagestats.rollups import WHOLE_SITE
 from pagestats.stats.active import PathCount, active
 from pagestats.stats.titled import address, shown_of
 

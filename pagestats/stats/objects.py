@@ -12,10 +12,10 @@ from django.db.models import F, Model, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
 from pagestats import content, sql
+from pagestats.dimensions import PAGE
 from pagestats.hits import instant
 from pagestats.models import PageTotal, PageView
 from pagestats.patterns import Undecided
-from pagestats.rollups import PAGE
 from pagestats.stats.ranges import MOST_DAYS
 from pagestats.stats.refusals import Refused, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import address
@@ -79,7 +79,7 @@ def _require_source(model: type[Model], figure: str) -> None:
 def views_on(path: str, *, days: int | None = None, at: datetime | None = None) -> int:
     """Return the views of the page at a path, which need not be that of an object; raise `Refused` for no path."""
     using, path = router.db_for_read(PageTotal), stored_path("path", path)
-    return sql.page_figure(path, "views", dimension=PAGE, range=_range(days, at), using=using) or 0
+    return sql.page_figure(path, "views", dimension=PAGE.name, range=_range(days, at), using=using) or 0
 
 
 class Popular(NamedTuple):
@@ -144,7 +144,7 @@ def _with(queryset: Rows, figure: Literal["views", "visitors"], name: str, range
         path = content.path_expression(model)
     except Undecided as error:
         raise _no_column(model, figure, error) from None
-    column = _Column(path, figure, dimension=PAGE, range=range)
+    column = _Column(path, figure, dimension=PAGE.name, range=range)
     return queryset.annotate(**{name: column})
 
 

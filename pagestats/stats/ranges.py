@@ -35,9 +35,10 @@ from django.utils.translation import gettext as _
 
 from pagestats import sql
 from pagestats.content import Titled
-from pagestats.hits import YEARS, day_of, instant, start_of
+from pagestats.days import YEARS, day_of, start_of
+from pagestats.dimensions import PAGE, WHOLE_SITE, Key
+from pagestats.hits import instant
 from pagestats.models import Calendar, PageView, PageViewQuerySet, Return, Rollup, Seal, Visitor
-from pagestats.rollups import PAGE, WHOLE_SITE, Key
 from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import shown_of, shown_titles
 
@@ -264,13 +265,13 @@ def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any
 
 
 def _key(dimension: Any, value: Any) -> Key:
-    if dimension not in (None, PAGE):
-        raise Refused(f"dimension is {dimension!r:.100}. Use {PAGE!r}, or None for the whole site.")
+    if dimension not in (None, PAGE.name):
+        raise Refused(f"dimension is {dimension!r:.100}. Use {PAGE.name!r}, or None for the whole site.")
     if value is None:
         return WHOLE_SITE
     if dimension is None:
         raise Refused(f"value is {value!r:.100}, of no dimension. Give the dimension {PAGE} with it.")
-    return Key(PAGE, stored_path("value", value))
+    return Key(PAGE.name, stored_path("value", value))
 
 
 @dataclass(frozen=True)
@@ -387,7 +388,7 @@ def _case(condition: Q) -> Case:
 
 def _on(key: Key) -> Q:
     """Return the condition of the page views that count for a key."""
-    return Q(path=key.value) if key.dimension == PAGE else Q()
+    return Q(path=key.value) if key.dimension == PAGE.name else Q()
 
 
 ZERO = Value(0, output_field=BigIntegerField())
@@ -399,7 +400,7 @@ SESSIONS = Func(F("session_id"), template="COUNT(DISTINCT %(expressions)s)", out
 def _figures(key: Key, span: Span) -> Figures:
     """Read the figures of a range; raise `CannotTell` when too little is left of the views of a page."""
     figures = _added_up(key, span)
-    if key.dimension != PAGE:
+    if key.dimension != PAGE.name:
         return figures
     seals = _seals(key, span)
     if seals.crossed:
@@ -534,7 +535,7 @@ def _rolled_up(key: Key, span: Span, of_session: PageViewQuerySet) -> tuple[Q, Q
     On the site, its visitor may tell: also of views that were pruned.
     """
     there = Q(Exists(of_session.filter(span.within)))
-    if key.dimension == PAGE:
+    if key.dimension == PAGE.name:
         return there, Q(Exists(of_session.filter(span.before)))
     visitor = Visitor.objects.filter(session_id=OuterRef("session_id"))
     days = (span.start, span.end)
@@ -619,7 +620,7 @@ def _is_found(search: str, *texts: str) -> bool:
 
 
 def _ranked(span: Span, order: Order, limit: int | None) -> tuple[list[Row], int]:
-    rollups = Rollup.objects.filter(dimension=PAGE, day__range=(span.start, span.end)).order_by()
+    rollups = Rollup.objects.filter(dimension=PAGE.name, day__range=(span.start, span.end)).order_by()
     pending = _pending(span.within)
     counted = PageView.objects.rolled_up().filter(span.within, session_id=OuterRef("session_id"), path=OuterRef("path"))
     ranked, total = sql.ranked_of_days(
@@ -631,7 +632,7 @@ def _ranked(span: Span, order: Order, limit: int | None) -> tuple[list[Row], int
             .annotate(n=Count("session_id", distinct=True))
             .values_list("path", ZERO, "n"),
         ],
-        dimension=PAGE,
+        dimension=PAGE.name,
         start=span.start,
         end=span.end,
         order=order,
@@ -710,7 +711,7 @@ def _untold(seals: _Seals, span: Span) -> set[str]:
     if not seals.crossed:
         return set()
     viewed = Rollup.objects.filter(
-        dimension=PAGE, day__gte=span.start, day__lt=seals.crossed[-1], views__gt=0
+        dimension=PAGE.name, day__gte=span.start, day__lt=seals.crossed[-1], views__gt=0
     ).order_by()
     came_back = Q(Exists(_pending(span.within & Q(path=OuterRef("value")))))
     if seals.open_ones:

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 from django.utils.encoding import escape_uri_path
 
 from pagestats import content
-from pagestats.admission import is_client_path
-from pagestats.content import Titled
+from pagestats.content import Titled, is_client_path
 
 
 def shown_titles(paths: Iterable[str], *, public: bool) -> dict[str, Titled]:
