@@ -14,9 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
-from pagestats import content, identity, patterns, recount, rollups
+from pagestats import content, identity, patterns, rollups
 from pagestats.conf import Settings, conf
 from pagestats.models import Calendar, PageView
+from pagestats.rollups import recount
 
 MIDDLEWARE = "pagestats.middleware.PageViewMiddleware"
 ANSWER_IN_OUR_PLACE = (

@@ -22,8 +22,8 @@ from pagestats import retention, rollups, sql, stats
 from pagestats.hits import Hit
 from pagestats.models import Calendar, PageView, Visitor
 from pagestats.recording import record_page_view, record_page_views
-from pagestats.recount import start_of
 from pagestats.rollups import SealedDay, backfill, changing
+from pagestats.rollups.recount import start_of
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
 from tests.beside import Beside

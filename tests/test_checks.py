@@ -8,11 +8,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.urls import clear_url_caches, include, path
 
-from pagestats import recount
 from pagestats.checks import check_reporting_zone
 from pagestats.conf import Settings, conf
 from pagestats.models import Calendar
-from pagestats.rollups import slices
+from pagestats.rollups import recount, slices
 
 WRONG = {
     "ENABLED": "yes",

@@ -11,7 +11,7 @@ FLOORS = [
     {"conf", "days"},
     {"hits", "fields", "formats"},
     {"models"},
-    {"sql", "recount", "patterns"},
+    {"sql", "patterns"},
     {"addresses", "access", "openapi", "tallies", "keeping", "content"},
     {"dimensions"},
     {"rollups", "admission"},

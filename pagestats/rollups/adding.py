@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
-from pagestats import sql
+from pagestats import dimensions, sql
 from pagestats.days import day_of
 from pagestats.dimensions import PAGE, WHOLE_SITE, Key, keys
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
@@ -60,11 +60,11 @@ def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using:
     if around[0].sealed_before is not None:
         refuse_sealed_days(viewed, around[0])
         _open_seals(viewed, around[0], zone, using=using)
-    earlier = _days_of_late_sessions(sessions, zone, using=using)
+    stored = _stored_views(sessions, zone, using=using)
     changes: Counter[tuple[Key, Days, Days]] = Counter()
     visitors = []
     for session_id, views in sessions.items():
-        before = _neighbouring_days(views, earlier.get(session_id), zone)
+        before = _neighbouring_days(views, stored.get(session_id, ()), zone)
         new: defaultdict[Key, list[date]] = defaultdict(list)
         for view, _, day in views:
             for key in keys(view.path):
@@ -149,36 +149,52 @@ def _seen(views: Sequence[_Placed]) -> tuple[datetime, date]:
 
 
 def _neighbouring_days(
-    views: Sequence[_Placed], earlier: Iterable[date] | None, zone: ZoneInfo
+    views: Sequence[_Placed], stored: Iterable[tuple[str, date]], zone: ZoneInfo
 ) -> dict[Key, set[date]]:
-    """Return the days, by key, of those rolled-up views of a session next to which its new ones come to stand.
+    """Return the days, by key, of those rolled-up views of a session between which its new ones come to stand.
 
-    On the whole site nothing stands after the visitor's last day; for a view that is earlier than that, `earlier` has
-    the days of the session.
+    Args:
+        views: the new views of one session.
+        stored: the path and the day of each of its rolled-up views, where they were read; see `_stored_views`.
     """
     days: defaultdict[Key, set[date]] = defaultdict(set)
-    for view, near, _ in views:
-        days[PAGE.key(view.path)].update(day_of(at, zone) for at in near.rolled_up if at is not None)
     near = views[0].near
-    days[WHOLE_SITE] = {*(earlier or ()), *(day for day in (near.last_day, near.last_sealed_day) if day)}
+    for dimension in dimensions.rolled_up():
+        match dimension.neighbours:
+            case "visitor":
+                # Nothing is later than the visitor's last day; for a view before that, the days were read.
+                last = {day for day in (near.last_day, near.last_sealed_day) if day is not None}
+                days[dimension.key("")] = last.union(day for _, day in stored)
+            case "path":
+                for view, near_view, _ in views:
+                    around = (at for at in near_view.rolled_up if at is not None)
+                    days[dimension.key(view.path)].update(day_of(at, zone) for at in around)
+            case "session":
+                for path, day in stored:
+                    days[dimension.key(path)].add(day)
     return days
 
 
-def _days_of_late_sessions(
+def _stored_views(
     sessions: Mapping[str, Sequence[_Placed]], zone: ZoneInfo, *, using: str
-) -> dict[str, set[date]]:
-    """Return the reporting days of each session that has a new view before its visitor's last day."""
-    late = [
+) -> dict[str, set[tuple[str, date]]]:
+    """Return the path and the day of each rolled-up view of those sessions whose neighbouring days nothing else knows.
+
+    These are the sessions that have a new view before their visitor's last day; and, where a dimension finds its
+    neighbours among all views of a session, every session that was there before.
+    """
+    reads_all = any(dimension.neighbours == "session" for dimension in dimensions.rolled_up())
+    wanted = [
         session_id
         for session_id, views in sessions.items()
-        if (last_day := views[0].near.last_day) and any(placed.day < last_day for placed in views)
+        if (last_day := views[0].near.last_day) and (reads_all or any(placed.day < last_day for placed in views))
     ]
-    days: defaultdict[str, set[date]] = defaultdict(set)
-    if late:
-        rolled_up = PageView.objects.using(using).rolled_up().filter(session_id__in=late)
-        for session_id, at in sql.current(rolled_up).values_list("session_id", "timestamp"):
-            days[session_id].add(day_of(at, zone))
-    return days
+    found: defaultdict[str, set[tuple[str, date]]] = defaultdict(set)
+    if wanted:
+        rolled_up = PageView.objects.using(using).rolled_up().filter(session_id__in=wanted)
+        for session_id, path, at in sql.current(rolled_up).values_list("session_id", "path", "timestamp"):
+            found[session_id].add((path, day_of(at, zone)))
+    return found
 
 
 def refuse_sealed_days(viewed: Sequence[Viewed], calendar: Surroundings) -> None:

@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import OperationalError, models, router, transaction
+from django.db.models import Q
 
-from pagestats import sql
+from pagestats import dimensions, sql
 from pagestats.days import EARLIEST, LATEST, day_of, start_of
-from pagestats.dimensions import PAGE, Key, keys
+from pagestats.dimensions import PAGE, Dimension, Key, keys
 from pagestats.formats import counted
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
@@ -123,7 +124,7 @@ def settle_totals(paths: Iterable[str], *, using: str) -> None:
         )
         if (total := sql.current(stored).first()) is None:
             continue
-        if calendar is not None and (sealed_day := _last_sealed_day(path, calendar, using=using)):
+        if calendar is not None and (sealed_day := _last_sealed_day(PAGE.key(path), calendar, using=using)):
             zone = ZoneInfo(calendar.zone)
             first = min(at for at in (total.first_viewed, first) if at is not None)
             if last is None or day_of(last, zone) <= sealed_day:
@@ -138,11 +139,13 @@ def _stretch(instants: dict[str, tuple[datetime, datetime]], path: str, at: date
     instants[path] = min(first, at), max(last, at)
 
 
-def _last_sealed_day(path: str, calendar: Calendar, *, using: str) -> date | None:
-    """Return the last sealed day on which a page was viewed, if any."""
+def _last_sealed_day(key: Key, calendar: Calendar, *, using: str) -> date | None:
+    """Return the last sealed day on which anything was counted for a key, if any."""
     if calendar.sealed_before is None:
         return None
-    rollups = Rollup.objects.using(using).filter(dimension=PAGE.name, value=path, day__lt=calendar.sealed_before)
+    rollups = Rollup.objects.using(using).filter(
+        dimension=key.dimension, value=key.value, day__lt=calendar.sealed_before
+    )
     return sql.current(rollups.filter(views__gt=0).order_by("-day")).values_list("day", flat=True).first()
 
 
@@ -186,14 +189,24 @@ def _two_paths(source: str, target: str) -> tuple[str, str]:
     return paths
 
 
-def _refuse_sealed_pages(*paths: str, using: str) -> None:
+def _refuse_sealed_pages(source: str, target: str, *, using: str) -> None:
+    """Raise `SealedDay` where page views that would tell who viewed both pages, or both their values, were pruned."""
     calendar = sql.current(Calendar.objects.using(using).row()).first()
-    for path in paths:
-        if calendar is not None and _last_sealed_day(path, calendar, using=using):
-            raise SealedDay(
-                f"{path!r} has page views before {calendar.sealed_before}, which were pruned: who viewed both pages"
-                " can't be told any more. Redirect the old path, and let both keep their figures."
-            )
+    if calendar is None:
+        return
+    for dimension in _changed_by_merge(source, target):
+        for path in (source, target):
+            if _last_sealed_day(key := dimension.key(path), calendar, using=using):
+                what = "" if dimension is PAGE else f"The {dimension.noun} "
+                raise SealedDay(
+                    f"{what}{key.value!r} has page views before {calendar.sealed_before} that were deleted, so whoever"
+                    " viewed both pages can't be recognised. Redirect the old path and keep both sets of counts."
+                )
+
+
+def _changed_by_merge(source: str, target: str) -> list[Dimension]:
+    """Return the dimensions in which views of the two paths have different values."""
+    return [each for each in dimensions.rolled_up() if each.value_of(source) != each.value_of(target)]
 
 
 def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Done, None, None]:
@@ -208,23 +221,31 @@ def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Done
 
 
 def _merge_chunk(sessions: set[str], source: str, target: str, *, using: str) -> int:
-    """Move the views of some sessions, and add what that changes: only what differs between the two pages does."""
+    """Move the views of some sessions, and add what that changes.
+
+    Counts change only in the dimensions in which the two paths have different values, and there only for these values;
+    so of these, all rolled-up views of the sessions are read, whichever path they are of.
+    """
     sql.lock_sessions(sessions, using=using)
     _refuse_sealed_pages(source, target, using=using)
     zone = Calendar.zone_of(sql.current(Calendar.objects.using(using)))
+    changed = _changed_by_merge(source, target)
+    concerned = Q()
+    for dimension in changed:
+        concerned |= dimension.counts_for(dimension.value_of(source)) | dimension.counts_for(dimension.value_of(target))
     before: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
     after: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
     instants: dict[str, tuple[datetime, datetime]] = {}
     views = PageView.objects.using(using).filter(session_id__in=sessions)
-    rolled_up = sql.current(views.rolled_up().filter(path__in=[source, target]))
+    rolled_up = sql.current(views.rolled_up().filter(concerned))
     for session_id, path, at in rolled_up.values_list("session_id", "path", "timestamp"):
-        day = day_of(at, zone)
-        for key in keys(path):
-            before[session_id][key].append(day)
-        for key in keys(target):
-            after[session_id][key].append(day)
-        _stretch(instants, path, at)
-        _stretch(instants, target, at)
+        day, new_path = day_of(at, zone), target if path == source else path
+        for dimension in changed:
+            before[session_id][dimension.key(path)].append(day)
+            after[session_id][dimension.key(new_path)].append(day)
+        if path in (source, target):
+            _stretch(instants, path, at)
+            _stretch(instants, target, at)
     figures: Counter[Figure] = Counter()
     for session_id, days in before.items():
         figures.update(cells(after[session_id]))

@@ -15,20 +15,31 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from django.conf import settings
 from django.db import models, router
 from django.db.models import Sum
 
-from pagestats import recount, sql
-from pagestats.days import day_of
-from pagestats.dimensions import PAGE, SITE
+from pagestats import dimensions, sql
+from pagestats.days import DAY, day_of
+from pagestats.dimensions import PAGE, SITE, Dimension
 from pagestats.hits import instant
-from pagestats.models import Calendar, PageTotal, PageView, Rollup, Run, Seal, Visitor
-from pagestats.recount import DAY, Cell, Counts, Days, Reckoning, Recount, Seen, Texts, Total, refuse_local_times
+from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
+from pagestats.rollups import recount
 from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS
 from pagestats.rollups.changing import settle_totals
+from pagestats.rollups.recount import (
+    Cell,
+    Counts,
+    Days,
+    Reckoning,
+    Recount,
+    Seen,
+    Texts,
+    Total,
+    refuse_local_times,
+)
 from pagestats.sql import Insert, Target
 
 VIEWS_IN_A_SLICE = 20_000
@@ -41,7 +52,6 @@ CELLS_IN_A_SLICE = 20_000
 COMPARED = ("cells", "days", "pages", "visitors", "page_views")
 """What a run has the numbers of: what was compared, and the page views that it was compared with."""
 
-Part = Literal["visitors", "site", "pages", "end"]
 Stored = int | datetime | date | None
 
 
@@ -83,7 +93,7 @@ class Position:
     with what they should have.
     """
 
-    part: Part = "visitors"
+    part: str = "visitors"
     texts: Texts = field(default_factory=Texts)
     since: date | None = None
     views: int = 0
@@ -160,8 +170,8 @@ def slices(*, start: Position | None = None, mend: bool = False) -> Generator[Sl
     using = router.db_for_write(PageView)
     work = _Work(using=using, mend=mend, reckoning=Reckoning.stored(using=using))
     position = start or Position()
-    while position.part != "end":
-        checked = STEPS[position.part](work, position)
+    while position.part != END:
+        checked = _check(work, position)
         yield checked
         position = checked.then
 
@@ -187,8 +197,8 @@ def begin_verification(**result: Any) -> Run:
         **dict.fromkeys(COMPARED, 0),
         "drift": 0,
         "processed": 0,
-        # Each page view is counted for its session, its day and its page.
-        "total": 3 * (views.aggregate(total=Sum("views"))["total"] or 0),
+        # Each page view is counted once for its session, and once for each dimension.
+        "total": (1 + len(dimensions.rolled_up())) * (views.aggregate(total=Sum("views"))["total"] or 0),
         "sealed_before": seal and seal.isoformat(),
         "position": Position().to_json(),
         **result,
@@ -283,7 +293,7 @@ def _check_visitors(work: _Work, position: Position) -> Slice:
     views = PageView.objects.using(work.using).order_by("session_id", "path", "timestamp")
     rows = Visitor.objects.using(work.using).order_by("session_id")
     bounds = (views, "session_id", VIEWS_IN_A_SLICE), (rows, "session_id", ROWS_IN_A_SLICE)
-    sessions, then = _next_texts(position, *bounds, following="site")
+    sessions, then = _next_texts(position, *bounds)
     recounted = partial(_visitors, sessions, using=work.using)
     found = work.count(recounted)
     if work.mend and found.rows:
@@ -339,38 +349,42 @@ def _drift_of_visitor(row: Seen, reckoning: Reckoning) -> Iterator[Drift]:
             yield Drift(table="visitor", value=row.session_id, figure=figure, stored=now, counted=counted)
 
 
-def _check_site(work: _Work, position: Position) -> Slice:
-    days, then = _next_days(work, position, PageView.objects.using(work.using))
-    then = replace(then, part="site") if then else Position(part="pages")
+def _check_days(dimension: Dimension, work: _Work, position: Position) -> Slice:
+    """Compare the cells of all values of a dimension on some days."""
+    days, rest = _next_days(work, position, PageView.objects.using(work.using))
     found = work.settle(
-        lambda reckoning: recount.site_cells(reckoning, days, using=work.using),
-        lambda found: _add_cells(found.rows, SITE.name, using=work.using),
+        lambda reckoning: recount.cells(reckoning, dimension, days, using=work.using),
+        lambda found: _add_cells(found.rows, dimension, using=work.using),
     )
+    compared = Counter(cells=found.compared)
+    if dimension.is_whole_site:
+        compared.update(days=found.days, page_views=found.page_views)
     return Slice(
-        drift=tuple(_drift_of_cells(found.rows, SITE.name)),
-        compared=Counter(cells=found.compared, days=found.days, page_views=found.page_views),
+        drift=tuple(_drift_of_cells(found.rows, dimension)),
+        compared=compared,
         views_read=found.page_views,
-        then=then,
+        then=replace(rest, part=dimension.name) if rest else _part_after(dimension.name),
     )
 
 
 def _check_pages(work: _Work, position: Position) -> Slice:
+    """Compare the cells of some pages, and then their totals with what the rollups should be."""
     views = PageView.objects.using(work.using).order_by("path", "timestamp")
     rows = PageTotal.objects.using(work.using).order_by("path")
     cells = Rollup.objects.using(work.using).filter(dimension=PAGE.name).order_by("value", "day")
     if position.texts.only:
-        paths, then = position.texts, Position(part="pages", texts=_after(position.texts.low))
+        paths, then = position.texts, Position(part=PAGE.name, texts=_after(position.texts.low))
     else:
         bounds = (views, "path", VIEWS_IN_A_SLICE), (rows, "path", ROWS_IN_A_SLICE), (cells, "value", CELLS_IN_A_SLICE)
-        paths, then = _next_texts(position, *bounds, following="end")
-    days, more = Days(), None
+        paths, then = _next_texts(position, *bounds)
+    days, rest = Days(), None
     if paths.only:
-        days, more = _next_days(work, position, views.filter(path=paths.low))
+        days, rest = _next_days(work, position, views.filter(path=paths.low))
     found = work.settle(
-        lambda reckoning: recount.page_cells(reckoning, paths, days, using=work.using),
-        lambda found: _add_cells(found.rows, PAGE.name, using=work.using),
+        lambda reckoning: recount.cells(reckoning, PAGE, days, values=paths, using=work.using),
+        lambda found: _add_cells(found.rows, PAGE, using=work.using),
     )
-    drift = list(_drift_of_cells(found.rows, PAGE.name))
+    drift = list(_drift_of_cells(found.rows, PAGE))
     compared = Counter(cells=found.compared)
     views_read = found.page_views
     missing: dict[str, Counter[str]] = {paths.low: Counter(views=position.views, visitors=position.visitors)}
@@ -380,9 +394,9 @@ def _check_pages(work: _Work, position: Position) -> Slice:
                 of_path = missing.setdefault(cell.value, Counter())
                 of_path["views"] += cell.counted.views - cell.stored.views
                 of_path["visitors"] += cell.counted.new_visitors - cell.stored.new_visitors
-    if more:
+    if rest:
         of_path = missing[paths.low]
-        then = replace(more, texts=paths, views=of_path["views"], visitors=of_path["visitors"])
+        then = replace(rest, texts=paths, views=of_path["views"], visitors=of_path["visitors"])
         return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
     is_whole = any(any(of_path.values()) for of_path in missing.values())
     found = work.settle(
@@ -394,31 +408,57 @@ def _check_pages(work: _Work, position: Position) -> Slice:
     return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
 
 
-def _add_cells(cells: Iterable[Cell], dimension: str, *, using: str) -> None:
-    """Add what is missing: the returns, and the rollups last, as everybody does."""
-    rollups, returns, counted_anew = [], [], []
+def _check_register(work: _Work, position: Position) -> Slice:
+    """Report rows of dimensions that are not in the register, and delete them where drift is set right."""
+    known = {dimension.name for dimension in dimensions.rolled_up()}
+    drift = []
+    for model, table in ((Rollup, "rollup"), (Return, "return")):
+        rows = model.objects.using(work.using)
+        for name in _dimensions_of(rows):
+            if name in known:
+                continue
+            unknown = rows.filter(dimension=name)
+            stored = unknown.count()
+            drift.append(Drift(table=table, dimension=name, value="", figure="rows", stored=stored, counted=0))
+            if work.mend:
+                sql.transact(unknown.delete, using=work.using)
+    return Slice(drift=tuple(drift), compared=Counter(), views_read=0, then=Position(part=END))
+
+
+def _dimensions_of(rows: models.QuerySet[Any]) -> Iterator[str]:
+    """Yield the dimensions that a table has rows of, found one by one in its primary key."""
+    names = rows.order_by("dimension").values_list("dimension", flat=True)
+    name = names.first()
+    while name is not None:
+        yield name
+        name = names.filter(dimension__gt=name).first()
+
+
+def _add_cells(cells: Iterable[Cell], dimension: Dimension, *, using: str) -> None:
+    """Add what is missing: the returns first and the rollups last, as every writer does."""
+    rollups, returns, counted_again = [], [], []
     for cell in cells:
         missing = Counts(*(counted - stored for counted, stored in zip(cell.counted, cell.stored, strict=True)))
         if cell.previous_day is None:
-            rollups.append((dimension, cell.value, cell.day, *missing))
+            rollups.append((dimension.name, cell.value, cell.day, *missing))
         else:
-            returns.append((dimension, cell.value, cell.previous_day, cell.day, missing.visitors))
-        if dimension == PAGE.name and (missing.visitors or missing.new_visitors):
-            counted_anew.append(cell.day)
+            returns.append((dimension.name, cell.value, cell.previous_day, cell.day, missing.visitors))
+        if not dimension.is_whole_site and (missing.visitors or missing.new_visitors):
+            counted_again.append(cell.day)
     sql.write([Insert(RETURNS, returns), Insert(ROLLUPS, rollups)], using=using)
-    if counted_anew:
-        # Who of these came back over a seal can't be known any more, as of a view that is recorded later.
-        first = min(counted_anew)
+    if counted_again:
+        # As with a view that is recorded late, who of these returned over a seal can't be known.
+        first = min(counted_again)
         Seal.objects.using(using).filter(open_from__gt=first).update(open_from=first)
 
 
-def _drift_of_cells(cells: Iterable[Cell], dimension: str) -> Iterator[Drift]:
+def _drift_of_cells(cells: Iterable[Cell], dimension: Dimension) -> Iterator[Drift]:
     for cell in cells:
         for figure, stored, counted in zip(Counts._fields, cell.stored, cell.counted, strict=True):
             if stored != counted:
                 yield Drift(
                     table="rollup" if cell.previous_day is None else "return",
-                    dimension=dimension,
+                    dimension=dimension.name,
                     value=cell.value,
                     day=cell.day,
                     previous_day=cell.previous_day,
@@ -492,9 +532,7 @@ def _after(text: str) -> Texts:
     return Texts(low=text, is_open=True)
 
 
-def _next_texts(
-    position: Position, *bounds: tuple[models.QuerySet[Any], str, int], following: Part
-) -> tuple[Texts, Position]:
+def _next_texts(position: Position, *bounds: tuple[models.QuerySet[Any], str, int]) -> tuple[Texts, Position]:
     """Return the next range of paths or sessions, and where to go on after it.
 
     A text that has more rows by itself is a range of its own.
@@ -508,7 +546,7 @@ def _next_texts(
         rest = {f"{column}__{'gt' if at.is_open else 'gte'}": at.low} if at.low or at.is_open else {}
         ends += rows.filter(**rest).values_list(column, flat=True)[most : most + 1]
     if not ends:
-        return at, Position(part=following)
+        return at, _part_after(position.part)
     end = min(ends)
     if end == at.low and not at.is_open:
         return Texts(low=end, only=True), Position(part=position.part, texts=_after(end))
@@ -531,8 +569,28 @@ def _next_days(work: _Work, position: Position, views: models.QuerySet[PageView]
     return Days(since=position.since), None
 
 
-STEPS: dict[Part, Callable[[_Work, Position], Slice]] = {
-    "visitors": _check_visitors,
-    "site": _check_site,
-    "pages": _check_pages,
-}
+VISITORS_PART, REGISTER_PART, END = "visitors", "dimensions", "end"
+
+
+def _parts() -> list[str]:
+    """Return the parts of a verification in their order: visitors first, since writers go by their days."""
+    return [VISITORS_PART, *(dimension.name for dimension in dimensions.rolled_up()), REGISTER_PART, END]
+
+
+def _part_after(part: str) -> Position:
+    """Return the beginning of the part that follows another; the end, when the register lost that one meanwhile."""
+    parts = _parts()
+    return Position(part=parts[parts.index(part) + 1] if part in parts else REGISTER_PART)
+
+
+def _check(work: _Work, position: Position) -> Slice:
+    """Compare what comes next at a position."""
+    if position.part == VISITORS_PART:
+        return _check_visitors(work, position)
+    if position.part == PAGE.name:
+        return _check_pages(work, position)
+    if position.part == REGISTER_PART:
+        return _check_register(work, position)
+    if position.part not in _parts():
+        return Slice(drift=(), compared=Counter(), views_read=0, then=_part_after(position.part))
+    return _check_days(dimensions.named(position.part), work, position)

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from pagestats.formats import counted, printable
 from pagestats.management.base import StatsCommand
 from pagestats.models import PageView
-from pagestats.recount import LocalTimes, refuse_local_times
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
+from pagestats.rollups.recount import LocalTimes, refuse_local_times
 
 CHECKED = {"cells": "cell", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 

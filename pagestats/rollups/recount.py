@@ -20,12 +20,14 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import CharField
+from django.db.models.expressions import RawSQL
 
-from pagestats.days import EARLIEST, LATEST, day_of, start_of
+from pagestats.days import DAY, EARLIEST, LATEST, day_of, start_of
+from pagestats.dimensions import PAGE, Dimension
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
 
-DAY = timedelta(days=1)
 MARGIN = 366 * DAY
 """How far around now, and the page views that are there, days are reckoned: more may come meanwhile."""
 
@@ -145,6 +147,9 @@ class Texts:
         return {"low": self.low, "high": self.high}
 
 
+EVERY_TEXT = Texts()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Days:
     """The days from `since` to the one before `until`; None is no bound."""
@@ -218,58 +223,49 @@ class Recount(NamedTuple):
         )
 
 
-def site_cells(reckoning: Reckoning, days: Days, *, using: str) -> Recount:
-    """Compare the rollups and returns of the whole site on some days; `rows` are `Cell`s.
+def cells(reckoning: Reckoning, dimension: Dimension, days: Days, *, values: Texts = EVERY_TEXT, using: str) -> Recount:
+    """Compare the rollups and returns of some values of a dimension on some days; `rows` are `Cell`s.
 
-    A session that was never seen on an unsealed day before was last seen on the last one of its days that were sealed.
+    The visitor's row remembers the last day of which page views were pruned, so on the whole site a session that was
+    never seen on an unsealed day before was last seen on that day. Of any other dimension, nobody remembers who was
+    counted on a sealed day: stored returns from there stay as they are, and their visitors, who look new judging by the
+    unsealed page views alone, are not new.
     """
     sql = _Statement(reckoning, using)
+    seal = reckoning.sealed_before
     since, until = sql.unsealed(days)
+    value, parameters = sql.value_of(dimension, "path")
     lookup = sealed = "NULL"
-    if since:
-        lookup = sql.latest(sql.times("earlier.timestamp", None, since), "earlier.session_id = visit.session_id")
-    if reckoning.sealed_before:
-        sealed = (
-            f"(SELECT {sql.sealed_day('visitor.last_sealed_day', 'visitor.first_seen')} FROM {sql.visitor} visitor"
-            " WHERE visitor.session_id = visit.session_id)"
-        )
+    frozen = "1 = 0"
+    if dimension.is_whole_site:
+        if since:
+            lookup = sql.latest(sql.times("earlier.timestamp", None, since), "earlier.session_id = visit.session_id")
+        if seal:
+            sealed = (
+                f"(SELECT {sql.sealed_day('visitor.last_sealed_day', 'visitor.first_seen')} FROM {sql.visitor} visitor"
+                " WHERE visitor.session_id = visit.session_id)"
+            )
+    else:
+        if since and since != seal:
+            earlier, parameters_of_earlier = sql.value_of(dimension, "earlier.path")
+            parameters |= parameters_of_earlier
+            lookup = sql.latest(
+                sql.times("earlier.timestamp", seal, since),
+                f"earlier.session_id = visit.session_id AND {earlier} = visit.value",
+            )
+        if seal:
+            frozen = f"previous_day < {sql.day(seal)}"
     counted = _visits(
         sql,
-        value="''",
-        where=sql.times("timestamp", since, until),
-        index="pagestats_view_time",
+        value=value,
+        where=f"{values.condition(value)} AND {sql.times('timestamp', since, until)}",
+        index="pagestats_view_path" if dimension.neighbours == "path" else "pagestats_view_time",
         lookup=lookup,
         sealed=sealed,
     )
-    stored = f"dimension = 'site' AND value = '' AND {sql.days(since, until)}"
-    return sql.fetch(_cells(sql, counted, stored, frozen="1 = 0"), {}, _cell)
-
-
-def page_cells(reckoning: Reckoning, paths: Texts, days: Days, *, using: str) -> Recount:
-    """Compare the rollups and returns of some pages on some days; `rows` are `Cell`s.
-
-    Who viewed a page on a sealed day is not known any more: returns from there stand, and those visitors, who look new
-    from the unsealed page views alone, are not new.
-    """
-    sql = _Statement(reckoning, using)
-    since, until = sql.unsealed(days)
-    lookup = "NULL"
-    if since and since != reckoning.sealed_before:
-        lookup = sql.latest(
-            sql.times("earlier.timestamp", reckoning.sealed_before, since),
-            "earlier.session_id = visit.session_id AND earlier.path = visit.value",
-        )
-    counted = _visits(
-        sql,
-        value="path",
-        where=f"{paths.condition('path')} AND {sql.times('timestamp', since, until)}",
-        index="pagestats_view_path",
-        lookup=lookup,
-        sealed="NULL",
-    )
-    stored = f"dimension = 'page' AND {paths.condition('value')} AND {sql.days(since, until)}"
-    frozen = f"previous_day < {sql.day(reckoning.sealed_before)}" if reckoning.sealed_before else "1 = 0"
-    return sql.fetch(_cells(sql, counted, stored, frozen=frozen), paths.parameters, _cell)
+    stored = f"dimension = %(dimension)s AND {values.condition('value')} AND {sql.days(since, until)}"
+    parameters |= {"dimension": dimension.name, **values.parameters}
+    return sql.fetch(_cells(sql, counted, stored, frozen=frozen), parameters, _cell)
 
 
 def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) -> Recount:
@@ -303,7 +299,7 @@ def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) ->
                 FROM {sql.total} WHERE {paths.condition("path")}
                 UNION ALL
                 SELECT value, 0, 0, {none}, SUM(views), SUM(new_visitors), MIN(day), MAX(day) FROM {sql.rollup}
-                WHERE dimension = 'page' AND {paths.condition("value")}
+                WHERE dimension = %(dimension)s AND {paths.condition("value")}
                     AND NOT (views = 0 AND visitors = 0 AND new_visitors = 0)
                 GROUP BY value{viewed}
             ) parts GROUP BY path
@@ -316,7 +312,7 @@ def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) ->
     columns_read = "path, views, visitors, first_viewed, last_viewed, rollup_views, rollup_visitors, first_day,"
     return sql.fetch(
         sql.numbered(grouped, "1 = 1" if is_whole else differs, counts="views <> 0 OR rollup_views <> 0"),
-        paths.parameters,
+        {**paths.parameters, "dimension": PAGE.name},
         _total,
         columns=f"{columns_read} last_day, first_counted, last_counted",
     )
@@ -435,6 +431,21 @@ class _Statement:
         )
         self.no_day = "CAST(NULL AS date)" if self.vendor == "postgresql" else "NULL"
         self.no_instant = "CAST(NULL AS timestamptz)" if self.vendor == "postgresql" else "NULL"
+
+    def value_of(self, dimension: Dimension, path: str) -> tuple[str, dict[str, str | None]]:
+        """Return the value of a dimension, given the column that holds the path, and the parameters of that."""
+        if dimension.neighbours == "path":
+            return path, {}
+        if dimension.is_whole_site:
+            return "''", {}
+        query = PageView.objects.using(self.connection.alias).all().query
+        compiler = query.get_compiler(self.connection.alias)
+        expression = dimension.expression(RawSQL(path, (), output_field=CharField()))
+        compiled, params = compiler.compile(expression.resolve_expression(query))
+        # The other parameters of the statement have names, and no database takes both kinds at once.
+        names = [f"{dimension.name}_{path}_{number}".replace(".", "_") for number in range(len(params))]
+        text = compiled % tuple(f"%({name})s" for name in names)
+        return text, dict(zip(names, params, strict=True))
 
     def day(self, day: date) -> str:
         """Return a day as a literal."""
