@@ -6,12 +6,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import OperationalError, connection
+from django.db.models import Value
+from django.db.models.functions import Concat, StrIndex, Substr
 from django.utils import timezone
 
+from pagestats.dimensions import Dimension
 from pagestats.hits import Hit
 from pagestats.models import PageView
 
 T0 = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+
+
+A_SECTION = Dimension(
+    name="section",
+    value_of=lambda path: f"{path}//"[1:].partition("/")[0],
+    expression=lambda path: _up_to_a_slash(Substr(Concat(path, Value("//")), 2)),
+    label="Sections",
+    noun="section",
+)
+"""A dimension beside those that ship: the first part of the path. `dimensions.also(A_SECTION)` registers it."""
+
+
+def _up_to_a_slash(text: Any) -> Any:
+    return Substr(text, 1, StrIndex(text, Value("/")) - 1)
 
 
 def now_by_the_clock() -> datetime:

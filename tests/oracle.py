@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -210,6 +210,27 @@ def most_first(rows: Iterable[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
 
 # The derived tables
 
+VALUE_OF: dict[str, Callable[[str], str]] = {"site": lambda path: "", "page": lambda path: path}
+"""The dimensions, and the value that each has for a path."""
+
+Key = tuple[str, str]
+"""A dimension and one of its values."""
+
+
+def is_counted_for(view: RolledUpView, key: Key | None) -> bool:
+    """Say whether a view counts for a key; None is the whole site."""
+    return key is None or VALUE_OF[key[0]](view.path) == key[1]
+
+
+@contextlib.contextmanager
+def also_counting(dimension: str, value_of: Callable[[str], str]) -> Iterator[None]:
+    """Have one more dimension inside."""
+    VALUE_OF[dimension] = value_of
+    try:
+        yield
+    finally:
+        del VALUE_OF[dimension]
+
 
 class RolledUpView(Protocol):
     """A page view as far as the rollups are concerned: a View here, or a row of the package's model."""
@@ -250,7 +271,8 @@ def expected_rollups(views: Iterable[RolledUpView], zone: str) -> Rollups:
         of_page[view.path].append(view)
         of_session[view.session_id].append(view)
         day = reporting_day(view.timestamp, zone)
-        for dimension, value in (("site", ""), ("page", view.path)):
+        for dimension, value_of in VALUE_OF.items():
+            value = value_of(view.path)
             views_of_day[dimension, value, day] += 1
             days_of_session[dimension, value, view.session_id].add(day)
 
@@ -317,7 +339,7 @@ def visitors_counted(
         {
             view.session_id
             for view in views
-            if start <= reporting_day(view.timestamp, zone) <= end and (dimension == "site" or view.path == value)
+            if start <= reporting_day(view.timestamp, zone) <= end and is_counted_for(view, (dimension, value))
         }
     )
 
@@ -453,8 +475,11 @@ class LastingSite(Site):
         return sum(view.session_id == random_id for view in self.views)
 
     def merge(self, source: str, target: str) -> int:
-        if any(self.is_sealed(view) for view in self.counted() if view.path in (source, target)):
-            raise SealedDay(source, target)
+        for dimension, value_of in VALUE_OF.items():
+            values = value_of(source), value_of(target)
+            keys = [(dimension, value) for value in values if values[0] != values[1]]
+            if any(self.is_sealed(view) and is_counted_for(view, key) for view in self.counted() for key in keys):
+                raise SealedDay(source, target)
         moved = [view for view in self.views if view.path == source]
         for view in moved:
             view.path = target
@@ -464,13 +489,13 @@ class LastingSite(Site):
 
     # What is told of a range of days, both included
 
-    def report(self, start: datetime.date, end: datetime.date, path: str | None = None) -> Told:
-        """Count the figures of the site, or of one page; raise where they can't be told."""
-        if path is not None and self.is_crossed(start, end, path):
-            raise CannotTell(start, end, path)
+    def report(self, start: datetime.date, end: datetime.date, key: Key | None = None) -> Told:
+        """Count the figures of the site, or of one value of a dimension; raise where they can't be told."""
+        if key is not None and self.is_crossed(start, end, key):
+            raise CannotTell(start, end, key)
         sessions: dict[datetime.date, list[str]] = defaultdict(list)
         for view in self.counted():
-            if path in (None, view.path):
+            if is_counted_for(view, key):
                 sessions[self.day(view)].append(view.session_id)
         within = [(day, sessions.get(day, [])) for day in days_of(start, end)]
         visitors = {session_id for _, there in within for session_id in there}
@@ -478,26 +503,29 @@ class LastingSite(Site):
         return Told(
             views=sum(len(there) for _, there in within),
             visitors=len(visitors),
-            new_visitors=len(visitors - been_before) if path is None or self.knows_who_is_new(end, path) else None,
+            new_visitors=len(visitors - been_before) if key is None or self.knows_who_is_new(end, key) else None,
             days=tuple((day, len(there), len(set(there))) for day, there in within),
         )
 
-    def pages(self, start: datetime.date, end: datetime.date) -> tuple[tuple[str, int, int | None], ...]:
-        """Count (path, views, visitors) of each page of a range, most viewed first; no visitors where they can't be
-        told.
+    def report_rows(
+        self, start: datetime.date, end: datetime.date, dimension: str
+    ) -> tuple[tuple[str, int, int | None], ...]:
+        """Count (value, views, visitors) of each value of a dimension in a range, most viewed first.
+
+        Visitors are None where page views that would tell them were pruned.
         """
         sessions: dict[str, list[str]] = defaultdict(list)
         for view in self.counted():
             if start <= self.day(view) <= end:
-                sessions[view.path].append(view.session_id)
+                sessions[VALUE_OF[dimension](view.path)].append(view.session_id)
         rows = [
-            (path, None if self.is_crossed(start, end, path) else len(set(there)), len(there))
-            for path, there in sessions.items()
+            (value, None if self.is_crossed(start, end, (dimension, value)) else len(set(there)), len(there))
+            for value, there in sessions.items()
         ]
-        return tuple((path, views, visitors) for path, visitors, views in most_first(rows))
+        return tuple((value, views, visitors) for value, visitors, views in most_first(rows))
 
     def hours(
-        self, start: datetime.date, end: datetime.date, path: str | None = None
+        self, start: datetime.date, end: datetime.date, key: Key | None = None
     ) -> tuple[tuple[datetime.datetime, int, int], ...]:
         """Count (when it begins, views, visitors) of each hour; raise where views are gone."""
         if self.sealed_before is not None and start < self.sealed_before:
@@ -505,36 +533,36 @@ class LastingSite(Site):
         begins = [begin for day in days_of(start, end) for begin in hours_of(day, self.zone)]
         sessions: dict[datetime.datetime, list[str]] = {begin: [] for begin in begins}
         for view in self.views:
-            if path in (None, view.path) and start <= self.day(view) <= end:
+            if is_counted_for(view, key) and start <= self.day(view) <= end:
                 sessions[max(begin for begin in begins if begin <= view.timestamp)].append(view.session_id)
         return tuple((begin, len(there), len(set(there))) for begin, there in sessions.items())
 
-    def is_crossed(self, start: datetime.date, end: datetime.date, path: str | None = None) -> bool:
+    def is_crossed(self, start: datetime.date, end: datetime.date, key: Key | None = None) -> bool:
         """Tell whether sessions may have come back over a seal in the range who can't be known again."""
         return any(
             start < before <= end
-            and self.is_any_sealed(start, before, path)
-            and (open_from <= end or self.is_any_pending(start, end, path))
+            and self.is_any_sealed(start, before, key)
+            and (open_from <= end or self.is_any_pending(start, end, key))
             for before, open_from in self.seals.items()
         )
 
-    def knows_who_is_new(self, end: datetime.date, path: str) -> bool:
+    def knows_who_is_new(self, end: datetime.date, key: Key) -> bool:
         """Tell whether nobody may be new to a page since a seal who had been there before it."""
         return not any(
             before <= end
-            and self.is_any_sealed(datetime.date.min, before, path)
-            and (open_from <= end or self.is_any_pending(datetime.date.min, end, path))
+            and self.is_any_sealed(datetime.date.min, before, key)
+            and (open_from <= end or self.is_any_pending(datetime.date.min, end, key))
             for before, open_from in self.seals.items()
         )
 
-    def is_any_sealed(self, start: datetime.date, before: datetime.date, path: str | None) -> bool:
+    def is_any_sealed(self, start: datetime.date, before: datetime.date, key: Key | None) -> bool:
         """Tell whether a view was counted before a seal."""
         return any(
-            path in (None, view.path) and view.rolled_up and start <= self.day(view) < before for view in self.counted()
+            is_counted_for(view, key) and view.rolled_up and start <= self.day(view) < before for view in self.counted()
         )
 
-    def is_any_pending(self, start: datetime.date, end: datetime.date, path: str | None) -> bool:
-        return any(path in (None, view.path) and start <= self.day(view) <= end for view in self.pending())
+    def is_any_pending(self, start: datetime.date, end: datetime.date, key: Key | None) -> bool:
+        return any(is_counted_for(view, key) and start <= self.day(view) <= end for view in self.pending())
 
 
 def days_of(start: datetime.date, end: datetime.date) -> list[datetime.date]:

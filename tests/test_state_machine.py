@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pagestats import rollups, stats
+from pagestats import dimensions, rollups, stats
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
@@ -43,12 +43,14 @@ from pagestats.retention import (
 )
 from pagestats.rollups import Done, backfill, changing, fold, merge_paths, rebuild, repair, verify
 from pagestats.stats import report, snapshot
+from tests.factories import A_SECTION
 from tests.oracle import (
     CannotTell,
     LastingSite,
     Rollups,
     SealedDay,
     Told,
+    also_counting,
     days_of,
     expected_rollups,
     reporting_day,
@@ -76,9 +78,10 @@ def edges(*, seconds: float = 0, minutes: float = 0) -> list[datetime.timedelta]
     return [length - MILLISECOND, length, length + MILLISECOND]
 
 
-# Few of each, so that nearly every view meets another; byte for byte they are four, three and three.
+# Few of each, so that nearly every view meets another; byte for byte they are four, three and three. Two of the paths
+# are of one section.
 sessions = st.sampled_from(["s", "S", "s ", "t"])
-PATHS = ["/a", "/A", "/a "]
+PATHS = ["/a/1", "/A/1", "/a/1 "]
 paths = st.sampled_from(PATHS)
 page_types = st.sampled_from(["", "page", "Page"])
 steps = st.sampled_from(
@@ -484,7 +487,7 @@ class PageStatistics(RuleBasedStateMachine):
         drift = list(verify())
         assert bool(drift) == is_damaged
         assert list(repair()) == drift
-        who = [each.day for each in drift if each.dimension == "page" and each.day and each.figure != "views"]
+        who = [each.day for each in drift if each.dimension != "site" and each.day and each.figure != "views"]
         if who:
             self.site.open_seals(min(who))
         self.rows_changed = True
@@ -531,12 +534,20 @@ class PageStatistics(RuleBasedStateMachine):
         counted = [view for view in self.site.counted() if view.rolled_up]
         stored = stored_rollups()
         for start, end in self.ranges():
-            for path in (None, *PATHS):
-                if path is None or not self.site.is_crossed(start, end, path):
-                    scope = {} if path is None else {"dimension": "page", "value": path}
+            for key in (None, *self.keys()):
+                if key is None or not self.site.is_crossed(start, end, key):
+                    scope = {} if key is None else {"dimension": key[0], "value": key[1]}
                     assert visitors_added_up(stored, start, end, **scope) == visitors_counted(
                         counted, self.site.zone, start, end, **scope
                     )
+
+    def keys(self):
+        """The values of all dimensions, but for the whole site."""
+        return [
+            (dimension.name, value)
+            for dimension in dimensions.with_rows()
+            for value in sorted({dimension.value_of(path) for path in PATHS})
+        ]
 
     @invariant()
     def nothing_drifts_and_what_is_reported_is_a_count_of_the_views(self):
@@ -547,30 +558,32 @@ class PageStatistics(RuleBasedStateMachine):
 
     def ask(self, most=None):
         """Compare some reports, others each time; None is every one of every range."""
-        asked = list(itertools.product(self.ranges(), (None, *PATHS)))
+        lists = [(dimension.name, None) for dimension in dimensions.with_rows()]
+        asked = list(itertools.product(self.ranges(), [*lists, *self.keys()]))
         if most is None:
             self.turn, most = 0, len(asked)
         for _ in range(min(most, len(asked))):
-            (start, end), path = asked[self.turn % len(asked)]
-            self.compare(start, end, path)
+            (start, end), key = asked[self.turn % len(asked)]
+            self.compare(start, end, *key)
             self.turn += 7 if most < len(asked) else 1
 
     def ranges(self):
         days = [self.site.day(view) for view in self.site.counted()] or [self.first_day]
         return list(itertools.combinations_with_replacement(days_of(min(days), max(days)), 2))
 
-    def compare(self, start, end, path):
-        """Compare each figure that a report has: of a page, or of the site and the list of its pages."""
-        asked = {"dimension": "page"} if path is None else {"dimension": "page", "value": path}
+    def compare(self, start, end, dimension, value):
+        """Compare each figure of a report: of one value of a dimension, or of the site and the list of values."""
+        asked = {"dimension": dimension} if value is None else {"dimension": dimension, "value": value}
+        key = None if value is None else (dimension, value)
         try:
-            expected = self.site.report(start, end, path)
+            expected = self.site.report(start, end, key)
         except CannotTell:
             with pytest.raises(stats.CannotTell):
                 report(start, end, **asked)
             return
         is_by_hour = end - start <= DAY
         try:
-            hours = self.site.hours(start, end, path) if is_by_hour else ()
+            hours = self.site.hours(start, end, key) if is_by_hour else ()
         except CannotTell:
             with pytest.raises(stats.CannotTell):
                 report(start, end, by="hour", **asked)
@@ -579,11 +592,11 @@ class PageStatistics(RuleBasedStateMachine):
         assert Told(answer.views, answer.visitors, answer.new_visitors, answer.days) == expected
         # As instants: of the hour that comes twice, Python takes neither for equal to an instant of another zone.
         assert tuple((hour.start.astimezone(datetime.UTC), *hour[1:]) for hour in answer.hours) == hours
-        if path is None:
-            assert answer.rows == self.site.pages(start, end)
+        if value is None:
+            assert answer.rows == self.site.report_rows(start, end, dimension)
             assert bool(answer.reason) == any(visitors is None for _, _, visitors in answer.rows)
         else:
-            assert answer.rows == (((path, expected.views, expected.visitors),) if expected.views else ())
+            assert answer.rows == (((value, expected.views, expected.visitors),) if expected.views else ())
         assert answer.total_rows == len(answer.rows)
 
 
@@ -633,6 +646,26 @@ def run(*, examples: int, steps: int, **asked: int | None) -> None:
         mock.patch.object(changing, "LONGEST_WRITE", NO_TIME),
     ):
         run_state_machine_as_test(machine, settings=settings)
+
+
+@contextlib.contextmanager
+def sections_are_counted():
+    with dimensions.also(A_SECTION), also_counting(A_SECTION.name, A_SECTION.value_of):
+        yield
+
+
+@pytest.mark.django_db
+def test_any_mix_of_writers_is_exact_for_one_more_dimension():
+    with sections_are_counted():
+        run(examples=8 if connection.vendor == "sqlite" else 5, steps=25)
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3600)
+@pytest.mark.django_db
+def test_a_long_mix_of_writers_is_exact_for_one_more_dimension():
+    with sections_are_counted():
+        run(examples=60, steps=40, after_a_step=3, at_the_end=None)
 
 
 @pytest.mark.django_db
