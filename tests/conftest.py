@@ -21,60 +21,17 @@ hypothesis.settings.load_profile("pagestats")
 
 pytest_plugins = ["tests.browsing"]
 
-ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+TESTS = Path(__file__).parent
+ALLOWED_SKIPS = TESTS / "allowed_skips.txt"
 
-# The parts of the suite that need no database, or bring a SQLite file of their own: they run once, with the suite on
-# SQLite; or beside it, each in a run of its own, since much of them is waiting for browsers. PAGESTATS_TEST_PART names
-# the part of such a run. What is in none of them is the part "each": it runs on each database.
-ABOUT_NO_DATABASE = {
-    f"test_{room}.py": part
-    for part, rooms in {
-        "no database": (
-            "addresses",
-            "admin_browser",
-            "browser",
-            "checks",
-            "demo",
-            "docs",
-            "floors",
-            "hits",
-            "openapi",
-            "own_site_browser",
-            "packaging",
-            "readme_install",
-            "same_figures",
-        ),
-        "scripts": ("live", "tracker", "tracker_browser", "tracker_tabs"),
-    }.items()
-    for room in rooms
-}
+# The folder of a test says what it needs, and by that in which part of the suite it runs: "each" runs on each database,
+# the others run once, on SQLite and beside it, since much of them is waiting for browsers and servers.
+# PAGESTATS_TEST_PART names the part of such a run. A file that would run on each database, though none makes a
+# difference to it, is marked `any_database`.
+PARTS = {"unit": "once", "db": "each", "processes": "each", "browser": "browser", "proofs": "each"}
 
-# What proves how processes, crashes and any mix of steps end, whatever the version of Python and Django: marked `slow`,
-# and left out by CI where it runs the suite a second time.
-SLOW = {
-    f"test_{room}.py"
-    for room in (
-        "admin_browser",
-        "arrival_order",
-        "browser",
-        "changing_at_once",
-        "cluster",
-        "concurrency",
-        "demo",
-        "hostile",
-        "killed_backfill",
-        "live",
-        "openapi",
-        "own_site_browser",
-        "readme_install",
-        "report",
-        "same_figures",
-        "state_machine",
-        "tracker_browser",
-        "tracker_tabs",
-        "verifying",
-    )
-}
+# The folders that are `slow` as a whole. A slow file elsewhere is marked, with the reason.
+SLOW = {"processes", "browser", "proofs"}
 
 allowed_skips_key = pytest.StashKey[set[str]]()
 database_key = pytest.StashKey[str]()
@@ -153,8 +110,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before those with a mark are chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in SLOW:
-            item.add_marker("slow")
+        folder = folder_of(item)
+        if folder in SLOW:
+            item.add_marker(pytest.mark.slow(f"in tests/{folder}"))
+        if folder == "proofs":
+            item.add_marker("prove")
+        for marker in item.iter_markers():
+            if marker.name in ("slow", "any_database") and not marker.args:
+                raise pytest.UsageError(f"{item.nodeid} is marked `{marker.name}` without a reason.")
     part = os.environ.get("PAGESTATS_TEST_PART", "")
     if os.environ.get("PAGESTATS_TEST_DB", "sqlite") != "sqlite":
         part = "each"
@@ -164,8 +127,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if part_of(item) == part]
 
 
+def folder_of(item: pytest.Item) -> str:
+    """Return the folder of tests/ that a test is in, which is one of PARTS."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder not in PARTS:
+        raise pytest.UsageError(f"{item.path} is in none of the folders of tests/: {', '.join(PARTS)}.")
+    return folder
+
+
 def part_of(item: pytest.Item) -> str:
-    return ABOUT_NO_DATABASE.get(item.path.name, "each")
+    return "once" if item.get_closest_marker("any_database") else PARTS[folder_of(item)]
 
 
 def allowed_skips() -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 CONNECT_TIMEOUT = 5  # seconds
 
-WITHOUT = ("no database", "scripts")  # the parts of the suite that need none: tests/conftest.py lists their files
+ONCE = ("once", "browser")  # the parts of the suite that run once, on SQLite: see tests/conftest.py
 NO_TESTS = 5  # pytest's exit code
 NOTHING = "chose no test"
 
@@ -89,7 +89,7 @@ def obstacle(name: str, *, wait: float = 0) -> str:
 
 
 def run(arguments: list[str], *, required: set[str], wait: float) -> int:
-    """Run pytest on each database that can be reached, all at once, and beside them what needs none.
+    """Run pytest on each database that can be reached, all at once, and beside them what runs once.
 
     Tell which it ran on, and return an exit code: 0 when every run passed, any test was chosen and every required
     database could be reached.
@@ -101,13 +101,13 @@ def run(arguments: list[str], *, required: set[str], wait: float) -> int:
             verdicts[name] = f"{'FAILED: required, but' if name in required else 'did not run:'} {reason}"
         else:
             parts.append((name, name, "each"))
-    parts += [(part, "sqlite", part) for part in WITHOUT]
+    parts += [(part, "sqlite", part) for part in ONCE]
     # Much of a run is waiting for its database or its browser, and each has one of its own.
     with ThreadPoolExecutor(len(parts)) as pool:
         ended = list(pool.map(lambda part: run_part(*part, arguments), parts))
     verdicts |= {name: verdict for (name, _, _), verdict in zip(parts, ended, strict=True)}
     print("== the suite on each database")
-    for name in [*CONNECT, *WITHOUT]:
+    for name in [*CONNECT, *ONCE]:
         print(f"{name:12}{verdicts[name]}")
     if all(verdict == NOTHING for verdict in ended):
         return 1

@@ -23,15 +23,15 @@ from pagestats.hits import instant
 from pagestats.identity import day_salts
 from pagestats.models import PageView
 from pagestats.recording import record_page_view
+from tests.db.test_identity import CHROME
 from tests.factories import a_hit
-from tests.test_identity import CHROME
 
 urlpatterns = [
     path("api/", include("pagestats.urls")),
     path("hello/", include("pagestats.beacons")),  # the same again, which is described once
     path("schema", lambda request: JsonResponse(described())),
 ]
-pytestmark = pytest.mark.urls(__name__)
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.any_database("a description of the API, not of its figures")]
 
 
 @pytest.fixture(autouse=True)

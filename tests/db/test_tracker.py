@@ -16,7 +16,7 @@ from pagestats.recording import record_page_view
 from pagestats.tallies import tallies
 from tests.factories import a_hit
 
-FOLDER = Path(__file__).parent.parent / "pagestats" / "static" / "pagestats"
+FOLDER = Path(__file__).parents[2] / "pagestats" / "static" / "pagestats"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 BEATS, VIEWS, SCRIPT = "/hello/here/", "/hello/page/", "/hello/page.js"
 SECOND = 1000
@@ -87,7 +87,7 @@ def test_a_time_may_come_out_of_a_variable(every):
     assert f'data-every="{every}"' in tag
 
 
-@override_settings(ROOT_URLCONF="tests.test_tracker")
+@override_settings(ROOT_URLCONF="tests.db.test_tracker")
 def test_without_its_urls_the_tag_is_nothing_and_the_log_says_why(caplog):
     assert rendered() == ""
     assert "include('pagestats.beacons')" in caplog.text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "pagestats"
+PACKAGE = Path(__file__).parents[2] / "pagestats"
 
 FLOORS = [
     {"conf", "days"},

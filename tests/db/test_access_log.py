@@ -23,7 +23,7 @@ from tests.factories import raw_views
 
 LOG = Path(
     os.environ.get("PAGESTATS_ACCESS_LOG")
-    or Path(__file__).resolve().parents[2] / "shared/data/semicomplete-access.log.gz"
+    or Path(__file__).resolve().parents[3] / "shared/data/semicomplete-access.log.gz"
 )
 
 pytestmark = [

@@ -8,7 +8,7 @@ from django.core.management import get_commands, load_command_class
 from pagestats.admin.health import REASONS
 from pagestats.conf import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

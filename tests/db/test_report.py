@@ -30,8 +30,10 @@ from pagestats.stats import (
     reporting_day,
 )
 from tests import oracle
+from tests.db.test_stats import CONTENT
 from tests.factories import T0, a_hit, raw_views
-from tests.test_stats import CONTENT
+
+pytestmark = pytest.mark.slow("hundreds of made-up ranges")
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

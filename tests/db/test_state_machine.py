@@ -59,6 +59,8 @@ from tests.oracle import (
     visitors_counted,
 )
 
+pytestmark = pytest.mark.slow("hundreds of made-up lives of a site")
+
 ZONE = "Europe/Berlin"
 ZONES = [ZONE, "Asia/Kathmandu"]
 # Of the days around each of these, one has 23 hours in Berlin, or 25.

@@ -18,7 +18,7 @@ from pagestats.hits import instant
 from pagestats.models import Run
 from tests.factories import T0
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "pagestats clean-up"
 
 pytestmark = pytest.mark.django_db

@@ -31,7 +31,7 @@ from tests.factories import T0, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 from tests.workers import Signals, Team
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 SESSIONS = [f"s{number}" for number in range(6)]
 PATHS = ["/a", "/b", "/c"]
@@ -321,7 +321,7 @@ from tests.workers import set_up
 set_up(sys.argv[1])
 from pagestats import retention, rollups
 from pagestats.rollups import changing
-from tests.test_changing_at_once import AT
+from tests.processes.test_changing_at_once import AT
 
 changing.LONGEST_WRITE = timedelta(0)
 work = {

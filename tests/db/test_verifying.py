@@ -23,6 +23,8 @@ from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, rolled_back, stored_rollups
 from tests.workers import Signals, Team
 
+pytestmark = pytest.mark.slow("hundreds of made-up drifts, and writers beside a verification")
+
 ZONE = "Europe/Amsterdam"
 TODAY = date(2026, 3, 14)
 DAY = timedelta(days=1)

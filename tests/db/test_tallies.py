@@ -170,7 +170,7 @@ teardown_databases(old, verbosity=0)
 def test_a_test_suite_leaves_no_counts_in_the_site_s_own_database(tmp_path):
     path = tmp_path / "site.sqlite3"
     environment = {
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "PAGESTATS_TEST_DB": "sqlite",
     }

@@ -18,7 +18,9 @@ from django.urls import include, path, re_path
 from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
-from tests.test_identity import CHROME
+from tests.db.test_identity import CHROME
+
+pytestmark = pytest.mark.slow("a thousand requests")
 
 REQUESTS = 500
 VICTIM = "198.51.100.7"

@@ -24,7 +24,7 @@ from pagestats.tallies import tallies, tally
 from tests.factories import T0, raw_views
 
 DAY = timedelta(days=1)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*args, **options):

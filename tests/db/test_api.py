@@ -27,11 +27,11 @@ from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.tallies import tallies
+from tests.db.test_identity import CHROME
+from tests.db.test_stats import CONTENT
 from tests.factories import T0, Failing, a_hit, raw_views
-from tests.test_identity import CHROME
-from tests.test_stats import CONTENT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 SESSION = "0b5e0d38-5c9e-4e3a-9a5c-0b1e0f1f2a3b"
 STATS, PAGE_VIEWS, HEARTBEATS = "/api/stats/", "/api/stats/page-views/", "/api/stats/heartbeats/"
@@ -529,7 +529,7 @@ def test_an_id_that_no_browser_makes_is_refused(settings, session_id):
     assert paths() == []
 
 
-@pytest.mark.parametrize("identity", ["anonymous", "cookie", "tests.test_api.everybody"])
+@pytest.mark.parametrize("identity", ["anonymous", "cookie", "tests.db.test_api.everybody"])
 def test_nobody_chooses_an_id_elsewhere(settings, identity):
     settings.PAGESTATS_IDENTITY = identity
     response = send({"path": "/", "session_id": SESSION})
@@ -546,7 +546,7 @@ everybody.lifetime = "lasting"
 
 
 def test_an_identity_of_the_sites_own_is_asked(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_api.everybody"
+    settings.PAGESTATS_IDENTITY = "tests.db.test_api.everybody"
     assert (send().status_code, send(to=HEARTBEATS).status_code) == (204, 204)
     assert PageView.objects.get().session_id == "everybody"
     assert tallied() == {("recorded", ""): 1, ("not_stored", "no_session_id"): 1}
@@ -962,7 +962,7 @@ import django
 from django.conf import settings
 from tests import hostile_site
 settings.REST_FRAMEWORK = hostile_site.REST_FRAMEWORK if sys.argv[1] == "hostile" else {}
-settings.ROOT_URLCONF = "tests.test_api"
+settings.ROOT_URLCONF = "tests.db.test_api"
 settings.PAGESTATS_PUBLIC = True
 settings.DATABASES["default"]["NAME"] = sys.argv[2]
 settings.MIDDLEWARE = []
@@ -970,7 +970,7 @@ settings.INSTALLED_APPS.remove("rest_framework")
 django.setup()
 from django.core.management import call_command
 from django.test import Client
-from tests import test_api
+from tests.db import test_api
 call_command("migrate", verbosity=0)
 answers = [
     test_api.send({"path": "/all/caf%C3%A9"}, host="testserver"),

@@ -18,7 +18,7 @@ from pagestats.conf import Settings
 from pagestats.recording import record_page_views
 from tests.factories import T0, a_hit
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 SOURCES = {"posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}}
 
 

@@ -552,7 +552,7 @@ NOTHING = None
 
 
 def test_a_function_of_the_site_may_give_the_id(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_identity.member"
+    settings.PAGESTATS_IDENTITY = "tests.db.test_identity.member"
     assert identify(a_request(**{"x-member": "m"}), at=T0) == Identified(session_id="m")
     assert a_reason() == "no_session_id"
     assert a_reason(**{"x-member": ""}) == "no_session_id"
@@ -560,33 +560,33 @@ def test_a_function_of_the_site_may_give_the_id(settings):
 
 
 def test_a_class_of_the_site_may_give_the_id(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_identity.Daily"
+    settings.PAGESTATS_IDENTITY = "tests.db.test_identity.Daily"
     identified = identify(a_request(), at=T0, claimed="c")
     assert identified == Identified(session_id="203.0.113.7 at 12:00 with c")
     assert lifetime() == "day"
 
 
 def test_an_identity_of_the_site_may_give_its_own_reason(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_identity.OptedOut"
+    settings.PAGESTATS_IDENTITY = "tests.db.test_identity.OptedOut"
     assert a_reason() == "opted_out"
 
 
 def test_an_identity_that_returns_no_text_is_told(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_identity.Number"
+    settings.PAGESTATS_IDENTITY = "tests.db.test_identity.Number"
     with pytest.raises(TypeError) as refused:
         an_id()
-    assert str(refused.value) == "tests.test_identity.Number returned 7, a int, not a str or None."
+    assert str(refused.value) == "tests.db.test_identity.Number returned 7, a int, not a str or None."
 
 
 @pytest.mark.parametrize(
     ("path", "fault"),
     [
         ("nowhere.at_all", "cannot be imported: No module named 'nowhere'."),
-        ("tests.test_identity.nobody", "cannot be imported: "),
-        ("tests.test_identity.a_request", "has no lifetime. Give it an attribute `lifetime`, "),
-        ("tests.test_identity.Endless", "has no lifetime. Give it an attribute `lifetime`, "),
-        ("tests.test_identity.NOTHING", "has no lifetime. Give it an attribute `lifetime`, "),
-        ("tests.test_identity.Uncallable", "cannot be called. Use a function or a class."),
+        ("tests.db.test_identity.nobody", "cannot be imported: "),
+        ("tests.db.test_identity.a_request", "has no lifetime. Give it an attribute `lifetime`, "),
+        ("tests.db.test_identity.Endless", "has no lifetime. Give it an attribute `lifetime`, "),
+        ("tests.db.test_identity.NOTHING", "has no lifetime. Give it an attribute `lifetime`, "),
+        ("tests.db.test_identity.Uncallable", "cannot be called. Use a function or a class."),
     ],
 )
 def test_a_dotted_path_that_leads_to_no_identity_is_refused(settings, path, fault):
@@ -606,8 +606,8 @@ def test_a_dotted_path_that_leads_to_no_identity_is_refused(settings, path, faul
         ("anonymous", "day", "Daily visitors"),
         ("cookie", "lasting", "Unique visitors"),
         ("client", "lasting", "Unique visitors"),
-        ("tests.test_identity.Daily", "day", "Daily visitors"),
-        ("tests.test_identity.member", "lasting", "Unique visitors"),
+        ("tests.db.test_identity.Daily", "day", "Daily visitors"),
+        ("tests.db.test_identity.member", "lasting", "Unique visitors"),
     ],
 )
 def test_visitors_are_called_by_how_long_an_id_lives(settings, name, lives, label):

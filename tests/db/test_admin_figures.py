@@ -23,8 +23,8 @@ from pagestats.hits import instant
 from pagestats.models import Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.stats import DayFigures, HourFigures
+from tests.db.test_stats import CONTENT
 from tests.factories import T0, a_hit, now_by_the_clock, raw_views
-from tests.test_stats import CONTENT
 
 DAY = timedelta(days=1)
 TODAY = date(2028, 2, 29)
@@ -278,7 +278,7 @@ def test_a_mark_is_shown_where_it_has_room_and_the_middle_one_sooner():
 
 
 def test_the_style_sheet_has_a_rule_for_each_room():
-    sheet = (Path(__file__).parents[1] / "pagestats/static/pagestats/admin.css").read_text()
+    sheet = (Path(__file__).parents[2] / "pagestats/static/pagestats/admin.css").read_text()
     ruled = re.findall(
         r"pagestats-marks \(min-width: (\d+)rem\) {\s+\.pagestats-marks text\.pagestats-from-(\d+) ", sheet
     )

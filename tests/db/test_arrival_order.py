@@ -19,7 +19,7 @@ from tests.oracle import DEDUP_WINDOW, Site, expected_rollups, rolled_back, stor
 JITTER = datetime.timedelta(minutes=2)
 MILLISECOND = datetime.timedelta(milliseconds=1)
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow("hundreds of made-up visits")]
 
 sessions = st.sampled_from(["s", "t"])
 paths = st.sampled_from(["/a", "/b"])

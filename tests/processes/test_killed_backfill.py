@@ -26,7 +26,7 @@ from tests.factories import T0, raw_views
 from tests.oracle import DEDUP_WINDOW, expected_rollups, stored_rollups
 from tests.workers import PATIENCE, Signals, Team
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MINUTE = timedelta(minutes=1)
 LIVE = "live"
 

@@ -25,7 +25,7 @@ from pagestats.recording import record_heartbeat
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 REDIS = {"host": "127.0.0.1", "port": 6379, "db": 9}
 PATIENCE = 60  # seconds
 MINUTE = timedelta(minutes=1)

@@ -247,7 +247,7 @@ of_the_request_alone.lifetime = "lasting"
 
 
 def test_an_identity_that_takes_other_arguments_is_told(settings):
-    settings.PAGESTATS_IDENTITY = "tests.test_checks.of_the_request_alone"
+    settings.PAGESTATS_IDENTITY = "tests.unit.test_checks.of_the_request_alone"
     (message,) = ours()
     assert message.id == "pagestats.E004"
     assert "can't be called as (request, *, at, claimed): got an unexpected keyword argument 'at'." in message.msg
@@ -255,7 +255,7 @@ def test_an_identity_that_takes_other_arguments_is_told(settings):
 
 @pytest.mark.parametrize("name", ["member", "Daily", "OptedOut", "Number"])
 def test_an_identity_of_the_site_is_fine(settings, name):
-    settings.PAGESTATS_IDENTITY = f"tests.test_identity.{name}"
+    settings.PAGESTATS_IDENTITY = f"tests.db.test_identity.{name}"
     assert ours() == []
 
 

@@ -38,7 +38,7 @@ from tests.oracle import (
     stored_rollups,
 )
 
-TRACES = Path(os.environ.get("PAGESTATS_TRACES") or Path(__file__).resolve().parents[2] / "shared" / "traces")
+TRACES = Path(os.environ.get("PAGESTATS_TRACES") or Path(__file__).resolve().parents[3] / "shared" / "traces")
 DESIGN_DECIDES = {"seed-bug", "nul", "clock-backwards", "js-prototype"}
 """Tags of traces in which the original did what the design deliberately does not."""
 
