@@ -11,7 +11,7 @@ FLOORS = [
     {"conf", "days"},
     {"hits", "fields", "formats"},
     {"models"},
-    {"sql", "patterns"},
+    {"sql"},
     {"addresses", "access", "openapi", "tallies", "keeping", "content"},
     {"dimensions"},
     {"rollups", "admission"},
