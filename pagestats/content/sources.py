@@ -19,7 +19,7 @@ from pagestats.content import patterns
 from pagestats.content.expressions import ExactText
 from pagestats.content.paths import PagePath, Place, template_of
 from pagestats.content.patterns import Template, Undecided
-from pagestats.hits import UNSTORABLE
+from pagestats.hits import unstorable_in
 
 MOST_SLUGS = 500
 """Slugs that one query asks for by name; for more, it reads all published things of a source."""
@@ -230,8 +230,8 @@ def titles(paths: Iterable[str]) -> dict[str, Titled]:
 
 
 def _is_comparable(value: object) -> bool:
-    """Tell whether every database takes a value: a text has no NUL and no lone surrogate."""
-    return not isinstance(value, str) or not UNSTORABLE.search(value)
+    """Return whether every database can compare with a value."""
+    return not isinstance(value, str) or not unstorable_in(value)
 
 
 def _batches(paths: list[str], size: int) -> Iterator[list[str]]:
