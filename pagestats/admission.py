@@ -9,9 +9,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import ResolverMatch, get_script_prefix, get_urlconf
 
-from pagestats import patterns
 from pagestats.conf import conf
-from pagestats.content import is_client_path
+from pagestats.content import is_client_path, patterns
 
 LONGEST_USER_AGENT = 300
 """Characters in which a bot has to say that it is one: the time to look for it grows with their square."""

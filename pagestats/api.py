@@ -45,10 +45,10 @@ from rest_framework.viewsets import ViewSet
 
 from pagestats import identity, openapi
 from pagestats.access import may_read, may_read_all
-from pagestats.addresses import client_address, household
 from pagestats.admission import is_excluded, is_known, page_at, whole, why_nobody, why_staff
 from pagestats.conf import LONGEST_SEARCH, conf
 from pagestats.hits import Hit, instant
+from pagestats.identity import client_address, client_network
 from pagestats.live import active_response
 from pagestats.openapi import DEFAULT_LIMIT, MOST_LIMIT, MOST_OFFSET
 from pagestats.recording import record_heartbeat, record_page_view
@@ -213,7 +213,7 @@ class ClientThrottle(SimpleRateThrottle):
     def get_cache_key(self, request: Request, view: Any) -> str:
         """Return a key that does not tell the address."""
         address = client_address(request._request)
-        client = f"{self.scope} {view.action} {address and household(address)}"
+        client = f"{self.scope} {view.action} {address and client_network(address)}"
         return f"pagestats.throttle.{salted_hmac('pagestats.throttle', client, algorithm='sha256').hexdigest()}"
 
     def wait(self) -> float:

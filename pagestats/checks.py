@@ -14,8 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.urls import NoReverseMatch, reverse
 
-from pagestats import content, identity, patterns, rollups
+from pagestats import content, identity, rollups
 from pagestats.conf import Settings, conf
+from pagestats.content import patterns
 from pagestats.models import Calendar, PageView
 from pagestats.rollups import recount
 
@@ -181,7 +182,7 @@ def check_exclude(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
 @register("pagestats")
 def check_content(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Say which content sources cannot be queried."""
-    return [Error(fault.fault, hint=fault.hint, id="pagestats.E003") for fault in content.faults()]
+    return [Error(fault.fault, hint=fault.hint, id="pagestats.E003") for fault in content.find_faults()]
 
 
 @register("pagestats")

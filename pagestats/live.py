@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.cache import get_conditional_response
 from django.utils.translation import get_language
 
+from pagestats.cache import keep, kept
 from pagestats.content import Titled
-from pagestats.keeping import keep, kept
 from pagestats.stats import active, shown_titles, stored_path
 
 MOST_ROWS = 100

@@ -66,7 +66,7 @@ class ViewsAdminMixin(Base):
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the admin of the model, and that its views can't be a column, if they can't."""
         found = super().check(**kwargs)
-        if Settings.CONTENT.fault() or content.faults():
+        if Settings.CONTENT.fault() or content.find_faults():
             return found  # said by the checks of the settings
         try:
             stats.with_views(self.model._default_manager.all(), days=self.views_days, name=ANNOTATION)

@@ -16,7 +16,7 @@ from django.db import router
 
 from pagestats import sql
 from pagestats.days import day_of
-from pagestats.hits import instant, shorten
+from pagestats.hits import instant, shorten, storable
 from pagestats.models import REASON_LENGTH, Calendar, Tally
 
 logger = logging.getLogger("pagestats")
@@ -95,7 +95,7 @@ class Tallies:
 
 def _storable(reason: str) -> str:
     """Return a reason that every database takes: one that it refused would keep all counts from being written."""
-    return shorten(reason.replace("\x00", "").encode(errors="replace").decode(), REASON_LENGTH)
+    return shorten(storable(reason), REASON_LENGTH)
 
 
 def _add(counts: Counter[tuple[str, str]], day: date, *, using: str) -> None:

@@ -2,7 +2,7 @@
 would say anew each time.
 """
 
-from pagestats.sql.objects import DayPart, ExactText, Joined, Lacks, PageFigure, Range, UuidText, page_figure
+from pagestats.sql.objects import PageFigure, Range, page_figure
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
@@ -21,11 +21,7 @@ from pagestats.sql.writing import Insert, Target, can_swap, lock_sessions, swap,
 __all__ = [
     "ORDERS",
     "PATIENCE_OF_A_PAGE",
-    "DayPart",
-    "ExactText",
     "Insert",
-    "Joined",
-    "Lacks",
     "LaterDay",
     "Nearest",
     "PageFigure",
@@ -34,7 +30,6 @@ __all__ = [
     "Surroundings",
     "Target",
     "Turns",
-    "UuidText",
     "Viewed",
     "can_swap",
     "current",

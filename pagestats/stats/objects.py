@@ -12,10 +12,10 @@ from django.db.models import F, Model, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
 
 from pagestats import content, sql
+from pagestats.content import Undecided
 from pagestats.dimensions import PAGE
 from pagestats.hits import instant
 from pagestats.models import PageTotal, PageView
-from pagestats.patterns import Undecided
 from pagestats.stats.ranges import MOST_DAYS
 from pagestats.stats.refusals import Refused, refuse_no_number_of_rows, stored_path
 from pagestats.stats.titled import address
@@ -103,7 +103,7 @@ def popular(*, days: int | None = 7, limit: int = 10, at: datetime | None = None
     if range:
         range = range.settled(router.db_for_read(PageView))
     found: dict[str, Popular] = {}
-    for source in content.sources():
+    for source in content.configured_sources():
         here: dict[str, Popular] = {}
         for thing in _most_viewed(source, range, limit):
             path = getattr(thing, PATH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pagestats.hits import PATH_LENGTH, UNSTORABLE, shorten
+from pagestats.hits import PATH_LENGTH, shorten, unstorable_in
 
 MOST_ROWS = 10**9
 """Of a limit and an offset; every database can add the two."""
@@ -32,8 +32,6 @@ def stored_path(name: str, path: Any) -> str:
     """Return a path that is asked for as it is stored; raise `Refused`, with the argument's name, for what is none."""
     if not isinstance(path, str):
         raise Refused(f"{name} is {path!r:.100}, a {type(path).__name__}, not a path.")
-    if UNSTORABLE.search(path):
-        raise Refused(
-            f"{name} is {path!r:.100}, not a path: a NUL character or a lone surrogate is in it. Leave it out."
-        )
+    if found := unstorable_in(path):
+        raise Refused(f"{name} is {path!r:.100}, with {found}. Leave it out.")
     return shorten(path, PATH_LENGTH)

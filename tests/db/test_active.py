@@ -206,7 +206,7 @@ def test_titles_are_kept_for_half_a_minute_whoever_asks_meanwhile(settings, monk
 
 
 def test_a_cache_that_fails_costs_titles_that_are_read_anew(monkeypatch, caplog):
-    monkeypatch.setattr("pagestats.keeping.cache", Broken())
+    monkeypatch.setattr("pagestats.cache.cache", Broken())
     beat("/hello", at=instant(None))
     assert json.loads(answer().content)["visitors"] == 1
     assert "does not answer" in caplog.text

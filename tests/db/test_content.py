@@ -12,9 +12,8 @@ from django.urls import include, path, re_path, register_converter, set_script_p
 from django.utils import timezone, translation
 
 from example_project.blog.models import Page, Post
-from pagestats import content
 from pagestats.conf import Settings
-from pagestats.content import Titled, faults, published_counts, titles
+from pagestats.content import Titled, find_faults, published_counts, sources, titles
 from pagestats.recording import record_page_views
 from pagestats.stats import snapshot
 from tests.factories import T0, a_hit
@@ -295,7 +294,7 @@ def test_the_clock_of_django_is_such_a_callable(source):
     assert published_counts() == {"posts": 0}
     a_post(created=timezone.now() - timedelta(hours=1), title="There")
     assert (title("/hello-world"), published_counts()) == ("There", {"posts": 1})
-    assert faults() == []
+    assert find_faults() == []
 
 
 @pytest.mark.django_db
@@ -320,7 +319,7 @@ def test_a_source_is_asked_once_for_all_pages_that_are_shown(source, rule, at, d
 
 @pytest.mark.django_db
 def test_more_pages_than_a_query_asks_for_are_asked_for_in_batches(source, monkeypatch, django_capture_queries):
-    monkeypatch.setattr(content, "MOST_PAGES", 4)
+    monkeypatch.setattr(sources, "MOST_PAGES", 4)
     source(url_name="insensitive", arguments={"slug": "slug"})
     Post.objects.bulk_create(Post(title=f"Post {n}", slug=f"post-{n}", published=True) for n in range(10))
     paths = [f"/insensitive/post-{n}/" for n in range(10)]
@@ -335,7 +334,7 @@ def test_as_many_pages_as_a_query_asks_for_are_not_too_many_for_the_database(sou
         url_name="post",
         arguments={"year": "created__year", "month": "created__month", "slug": "slug"},
     )
-    paths = [f"/2026/1/{'x' * 400}-{n}/" for n in range(content.MOST_PAGES)]
+    paths = [f"/2026/1/{'x' * 400}-{n}/" for n in range(sources.MOST_PAGES)]
     Post.objects.bulk_create(Post(title="A", slug=f"other-{n}", published=True) for n in range(3))
     assert titles(paths) == {path: Titled(path, "other") for path in paths}
 
@@ -453,7 +452,7 @@ def test_a_source_that_works_has_no_fault(source, settings, changes):
     source(**changes)
     if "admin:" in changes.get("url_name", ""):
         settings.ROOT_URLCONF = "example_project.urls"
-    assert faults() == []
+    assert find_faults() == []
 
 
 @pytest.mark.parametrize(
@@ -534,7 +533,7 @@ def test_a_source_that_works_has_no_fault(source, settings, changes):
 )
 def test_a_fault_is_said_with_the_source_and_the_value_and_a_hint(source, changes, fault, hint):
     source(**changes)
-    (found,) = faults()
+    (found,) = find_faults()
     assert found.fault == f"PAGESTATS_CONTENT['posts'] {fault}"
     assert found.hint.startswith(hint)
 
@@ -542,7 +541,7 @@ def test_a_fault_is_said_with_the_source_and_the_value_and_a_hint(source, change
 def test_all_faults_of_all_sources_are_said(source):
     source("one", model="no.Model", slug="slug")
     source("two", title="x", url_name="y", arguments={"z": "z"}, published={"w": 1})
-    assert [fault.partition("]")[0] for fault, _ in faults()] == [
+    assert [fault.partition("]")[0] for fault, _ in find_faults()] == [
         "PAGESTATS_CONTENT['one'",
         *["PAGESTATS_CONTENT['two'"] * 4,
     ]
@@ -551,7 +550,7 @@ def test_all_faults_of_all_sources_are_said(source):
 def test_a_setting_that_has_not_the_right_shape_is_no_fault_of_a_source(settings):
     settings.PAGESTATS_CONTENT = {"posts": {"model": "blog.Post"}}
     assert Settings.CONTENT.fault() is not None
-    assert faults() == []
+    assert find_faults() == []
 
 
 SLUG = {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}

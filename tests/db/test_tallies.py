@@ -136,7 +136,7 @@ def test_a_reason_of_any_text_is_counted():
     assert {reason[:3]: len(reason) for reason in Tally.objects.values_list("reason", flat=True)} == {
         "bot": 3,
         "xxx": 64,
-        "y?": 2,
+        "y??": 3,
     }
 
 

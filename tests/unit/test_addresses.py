@@ -8,8 +8,8 @@ from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagestats import addresses
-from pagestats.addresses import client_address, explain
+from pagestats.identity import addresses
+from pagestats.identity.addresses import client_address, explain
 
 CLIENT = "203.0.113.7"
 OTHER = "198.51.100.9"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagestats.days import day_of, start_of
-from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, instant, shorten
+from pagestats.hits import PATH_LENGTH, SESSION_ID_LENGTH, Hit, InvalidHit, instant, shorten, storable, unstorable_in
 from tests.factories import T0, a_hit
 
 UNSTORABLE = {
@@ -26,6 +26,22 @@ def test_what_no_database_could_keep_is_refused_with_its_name_and_value(field, v
     with pytest.raises(InvalidHit) as refused:
         a_hit(**{field: value})
     assert str(refused.value).startswith(f"{field} is {value!r}, ")
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "stored"),
+    [
+        ("", "", ""),
+        ("/a", "", "/a"),
+        ("/ä/🙂", "", "/ä/🙂"),
+        ("/a\x00b", "a NUL character, which PostgreSQL can't store", "/a?b"),
+        ("/ä\x00b", "a NUL character, which PostgreSQL can't store", "/ä?b"),
+        ("/\ud800", "a lone surrogate, half a character", "/?"),
+        ("/\udfff\x00", "a lone surrogate, half a character", "/??"),
+    ],
+)
+def test_what_no_database_could_store_is_named_and_replaced(text, found, stored):
+    assert (unstorable_in(text), storable(text)) == (found, stored)
 
 
 def test_a_hit_without_an_instant_is_of_now():

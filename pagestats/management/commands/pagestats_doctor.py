@@ -10,8 +10,9 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from pagestats import addresses, identity, schedules, stats
+from pagestats import identity, schedules, stats
 from pagestats.conf import conf
+from pagestats.identity import addresses
 from pagestats.management.base import StatsCommand
 from pagestats.models import Calendar, Salt
 from pagestats.rollups import backfill_status, where_zones_differ

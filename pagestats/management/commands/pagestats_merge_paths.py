@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from pagestats import patterns
 from pagestats.admission import is_known
+from pagestats.content import patterns
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand

@@ -15,28 +15,23 @@ import hmac
 import inspect
 import re
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import partial
-from threading import Lock
-from typing import Literal, NamedTuple, Protocol, cast
+from datetime import datetime, timedelta
+from typing import Literal, Protocol, cast
 
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.core.signing import BadSignature, Signer
 from django.db import router
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.cache import patch_cache_control
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext
 
-from pagestats import sql
-from pagestats.addresses import client_address, household
 from pagestats.conf import Settings, conf
-from pagestats.days import day_of, start_of
-from pagestats.models import Calendar, PageView, Salt
+from pagestats.identity.addresses import client_address, client_network
+from pagestats.identity.salts import day_salts
+from pagestats.models import PageView
 
 Lifetime = Literal["day", "lasting"]
 LIFETIMES = ("day", "lasting")
@@ -170,7 +165,7 @@ class Anonymous:
             return Identified(reason="bad_host")
         agent = request.META.get("HTTP_USER_AGENT", "")
         # The agent, which may hold anything, comes last: no other client can be put together with it.
-        client = "\0".join([household(address), host, agent]).encode(errors="surrogatepass")
+        client = "\0".join([client_network(address), host, agent]).encode(errors="surrogatepass")
         return Identified(session_id=_over_midnight(client, at))
 
 
@@ -284,77 +279,3 @@ class ByClient:
 
 
 _IDENTITIES: dict[str, type[Identity]] = {"anonymous": Anonymous, "cookie": ByCookie, "client": ByClient}
-
-
-SECRET_BYTES = 32
-
-
-class DaySalts(NamedTuple):
-    """The salts of a reporting day, which lasts from `begin` to `end`, and of the day before it."""
-
-    begin: datetime
-    end: datetime
-    today: bytes
-    yesterday: bytes | None
-
-
-class DaySaltCache:
-    """The salts of the day, read from the database once a day in each process."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._salts: DaySalts | None = None
-
-    def at(self, at: datetime) -> DaySalts:
-        """Return the salts of the reporting day of an instant; the first to ask on a day makes its salt.
-
-        Threads that ask together wait for the one of them that reads.
-        """
-        if known := self._known(at):
-            return known
-        with self._lock:
-            known = self._known(at)
-            if known is None:
-                self._salts = known = _read_salts(at)
-        return known
-
-    def _known(self, at: datetime) -> DaySalts | None:
-        salts = self._salts
-        return salts if salts is not None and salts.begin <= at < salts.end else None
-
-    def clear(self) -> None:
-        """Forget the salts: the next one who asks reads them again."""
-        self._salts = None
-
-
-day_salts = DaySaltCache()
-
-
-def _read_salts(at: datetime) -> DaySalts:
-    """Read the salts of a day, and make the day's own if nobody has."""
-    using = router.db_for_write(Salt)
-    zone = Calendar.zone_of(Calendar.objects.using(using))
-    today = day_of(at, zone)
-    yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
-
-    kept = Salt.objects.using(using).filter(day__in=[today, yesterday])
-    stored = _secrets(kept)
-    if today not in stored:
-        make = partial(_make_salt, today, kept, using=using)
-        stored = sql.transact(make, using=using, patience=sql.PATIENCE_OF_A_PAGE)
-    return DaySalts(start_of(today, zone), start_of(tomorrow, zone), stored[today], stored.get(yesterday))
-
-
-def _secrets(salts: Iterable[Salt]) -> dict[date, bytes]:
-    return {salt.day: bytes(salt.secret) for salt in salts}
-
-
-def _make_salt(day: date, kept: QuerySet[Salt], *, using: str) -> dict[date, bytes]:
-    """Make the salt of a day unless there is one, delete all that have expired, and return those kept.
-
-    The first statement is a write: a second process waits here for the first, and takes over its salt.
-    """
-    salts = Salt.objects.using(using)
-    salts.bulk_create([Salt(day=day, secret=secrets.token_bytes(SECRET_BYTES))], ignore_conflicts=True)
-    salts.expired(day).delete()
-    return _secrets(sql.current(kept))

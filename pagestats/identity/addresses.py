@@ -53,7 +53,7 @@ def client_address(request: HttpRequest) -> Address | None:
 IPV6_HOST_BITS = 64
 
 
-def household(address: Address) -> str:
+def client_network(address: Address) -> str:
     """Return what one client cannot easily get more of: its address, of IPv6 the half that names its network."""
     if isinstance(address, IPv6Address):
         return f"{int(address) >> IPV6_HOST_BITS:x}"

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import (
-    Case,
-    DateField,
-    Exists,
-    Expression,
-    F,
-    Field,
-    Func,
-    IntegerField,
-    Model,
-    OuterRef,
-    Q,
-    QuerySet,
-    Subquery,
-    TextField,
-    Value,
-    When,
-)
-from django.db.models.functions import Cast
-from django.db.models.sql.compiler import SQLCompiler
+from django.core.exceptions import EmptyResultSet, ValidationError
+from django.db.models import Case, Exists, Expression, Model, OuterRef, Q, QuerySet, Subquery, When
 from django.urls import ResolverMatch
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 
-from pagestats import patterns, sql
-from pagestats.conf import Settings, conf
-from pagestats.hits import UNSTORABLE
-from pagestats.patterns import Captured, Template, Undecided
+from pagestats.conf import conf
+from pagestats.content import patterns
+from pagestats.content.expressions import ExactText
+from pagestats.content.paths import PagePath, Place, template_of
+from pagestats.content.patterns import Template, Undecided
+from pagestats.hits import unstorable_in
 
 MOST_SLUGS = 500
 """Slugs that one query asks for by name; for more, it reads all published things of a source."""
@@ -49,11 +29,6 @@ MOST_PAGES = 250
 
 UNANSWERABLE = (ValueError, TypeError, ValidationError, ArithmeticError)
 """What a field raises that cannot be compared with a value, which comes out of a path that anybody may ask for."""
-
-
-def is_client_path(path: str) -> bool:
-    """Tell whether PAGESTATS_CLIENT_PATHS says that a path is a page of the site, though no URL pattern resolves it."""
-    return any(re.fullmatch(pattern, path) for pattern in conf.CLIENT_PATHS)
 
 
 class Titled(NamedTuple):
@@ -70,109 +45,6 @@ FIXED = {
 }
 
 Match = Callable[[str], ResolverMatch | None]
-
-SLUG_TEMPLATE = Template(("/", Captured("slug")))
-"""How a path is put together of a slug. Without one, "/" is the home page."""
-
-DAY_PARTS: dict[str, Callable[[date], int]] = {
-    "year": lambda day: day.year,
-    "month": lambda day: day.month,
-    "day": lambda day: day.day,
-}
-
-
-class Place(NamedTuple):
-    """Where a value of a row stands: in the last of some fields, all others leading to it; or as a part of its day."""
-
-    fields: tuple[Field[Any, Any], ...]
-    part: str
-
-    @classmethod
-    def of_lookup(cls, model: type[Model], lookup: str) -> Place:
-        """Return where the value stands with which a lookup compares; raise `Undecided` if it is not a single one."""
-        names = lookup.split("__")
-        fields = []
-        here: type[Model] | None = model
-        while names and here is not None:
-            name = names.pop(0)
-            try:
-                field = here._meta.pk if name == "pk" else here._meta.get_field(name)
-            except FieldDoesNotExist:
-                raise Undecided(
-                    f"the lookup {lookup!r} has {name!r}, which is no field of {here._meta.label}"
-                ) from None
-            if not isinstance(field, Field) or field.many_to_many:
-                raise Undecided(f"the lookup {lookup!r} may lead to many values")
-            fields.append(field)
-            here = field.related_model if field.is_relation and names and names[0] not in LOOKUPS else None
-        part = names.pop(0) if names and names[0] in DAY_PARTS and isinstance(fields[-1], DateField) else ""
-        if names and (len(names) > 1 or names[0] not in LOOKUPS):
-            raise Undecided(f"the lookup {lookup!r} is no equality")
-        return cls(tuple(fields), part)
-
-    def of(self, thing: Any) -> Any:
-        """Return the value of a row, in the site's own time zone; None where there is none."""
-        *relations, field = self.fields
-        for relation in relations:
-            thing = getattr(thing, relation.name)
-            if thing is None:
-                return None
-        value = getattr(thing, field.attname)
-        if not self.part or value is None:
-            return value
-        if isinstance(value, datetime) and timezone.is_aware(value):
-            value = timezone.localtime(value, timezone.get_default_timezone())
-        return DAY_PARTS[self.part](value)
-
-    def expression(self) -> Func:
-        """Return the same value as text, of each row of a queryset; raise `Undecided` where databases write it anew."""
-        name = F("__".join(field.name for field in self.fields))
-        if self.part:
-            return sql.ExactText(Cast(sql.DayPart(name, self.part), IntegerField()))
-        column: Any = self.fields[-1]
-        while column.is_relation:
-            column = column.target_field
-        kind = column.get_internal_type()
-        if hasattr(column, "from_db_value") or (kind not in AS_TEXT and not kind.endswith(WHOLE_NUMBERS)):
-            raise Undecided(f"{column} is a {type(column).__name__}, which has no one way to be written")
-        return sql.ExactText(sql.UuidText(name) if kind == "UUIDField" else name)
-
-
-AS_TEXT = ("CharField", "SlugField", "TextField", "UUIDField")
-WHOLE_NUMBERS = ("IntegerField", "AutoField")
-
-
-LOOKUPS = ("exact", "iexact")
-
-
-def _template(url_name: str, arguments: Iterable[str]) -> Template:
-    return patterns.template(url_name, dict.fromkeys(arguments)) if url_name else SLUG_TEMPLATE
-
-
-class PagePath(Func):
-    """The path of each row, put together only when the statement is made.
-
-    A queryset may be made while the URL patterns are imported, as a part of a view, and be read in any language.
-    """
-
-    output_field = TextField()
-
-    def __init__(self, url_name: str, arguments: tuple[str, ...], *texts: Expression) -> None:
-        super().__init__(*texts)
-        self.url_name, self.arguments = url_name, arguments
-
-    def get_group_by_cols(self) -> list[Any]:
-        """Return the values that the path is made of: it depends on nothing else of the row."""
-        return [column for text in self.get_source_expressions() for column in text.get_group_by_cols()]
-
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, Any]:  # type: ignore[override]  # see sql/objects.py
-        """Return the path, NULL where a value can't be a part of it; raise `Undecided` if SQL can't tell it."""
-        texts = dict(zip(self.arguments, self.get_source_expressions(), strict=True))
-        parts = _template(self.url_name, texts).parts
-        path = sql.Joined(*(Value(part) if isinstance(part, str) else texts[part.argument] for part in parts))
-        conditions = [sql.Lacks(texts[part.argument], part.stray) for part in parts if isinstance(part, Captured)]
-        expression = Case(When(Q(*conditions), then=path), output_field=TextField()) if conditions else path
-        return compiler.compile(expression.resolve_expression(compiler.query))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +97,7 @@ class Source:
 
     def template(self) -> Template:
         """Return how the paths of this source are put together; raise `Undecided` where that can't be told."""
-        return _template(self.url_name, self.arguments)
+        return template_of(self.url_name, self.arguments)
 
     def path_expression(self) -> PagePath:
         """Return the path of each row of a queryset, NULL for one that has none; raise `Undecided` if SQL can't.
@@ -286,7 +158,7 @@ class Source:
         return True
 
 
-def sources() -> list[Source]:
+def configured_sources() -> list[Source]:
     """Return the site's content sources in their order."""
     return [
         Source(name=name, **{"arguments": {}, **source, "model": apps.get_model(source["model"])})
@@ -322,12 +194,12 @@ def path_expression(model: type[Model]) -> Expression:
         When(Exists(source.things().filter(pk=OuterRef("pk"))), then=path)
         for source, path in zip(found, paths, strict=True)
     ]
-    return sql.ExactText(Case(*published, default=paths[0]) if len(found) > 1 else paths[0])
+    return ExactText(Case(*published, default=paths[0]) if len(found) > 1 else paths[0])
 
 
 def sources_of(model: type[Model]) -> list[Source]:
     """Return the content sources that may have rows of a model, in their order."""
-    return [source for source in sources() if issubclass(_concrete(model), _concrete(source.model))]
+    return [source for source in configured_sources() if issubclass(_concrete(model), _concrete(source.model))]
 
 
 def _concrete(model: type[Model]) -> type[Model]:
@@ -336,7 +208,7 @@ def _concrete(model: type[Model]) -> type[Model]:
 
 def published_counts() -> dict[str, int]:
     """Return how many things each source has published."""
-    return {source.name: source.things().count() for source in sources()}
+    return {source.name: source.things().count() for source in configured_sources()}
 
 
 def titles(paths: Iterable[str]) -> dict[str, Titled]:
@@ -351,95 +223,17 @@ def titles(paths: Iterable[str]) -> dict[str, Titled]:
     match = cache(patterns.match)
     # In the site's own time zone: the year of a URL is not to change with the zone that a reader has activated.
     with timezone.override(None):
-        for source in sources():
+        for source in configured_sources():
             titled = source.titles(paths - found.keys(), match)
             found |= {path: Titled(title, source.type) for path, title in titled.items()}
     return found | {path: Titled(path, "other") for path in paths - found.keys()}
 
 
 def _is_comparable(value: object) -> bool:
-    """Tell whether every database takes a value: a text has no NUL and no lone surrogate."""
-    return not isinstance(value, str) or not UNSTORABLE.search(value)
+    """Return whether every database can compare with a value."""
+    return not isinstance(value, str) or not unstorable_in(value)
 
 
 def _batches(paths: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(paths), size):
         yield paths[start : start + size]
-
-
-class Fault(NamedTuple):
-    """What is wrong with a content source, and what to write instead."""
-
-    fault: str
-    hint: str
-
-
-def faults() -> list[Fault]:
-    """Return what is wrong with the content sources: models, fields and URL names that are not there.
-
-    It asks no database. Whether PAGESTATS_CONTENT has the right shape is not asked here; if not, nothing is returned.
-    """
-    if Settings.CONTENT.fault():
-        return []
-    return [fault for name, source in conf.CONTENT.items() for fault in _faults(f"PAGESTATS_CONTENT[{name!r}]", source)]
-
-
-def _faults(where: str, source: Mapping[str, Any]) -> Iterator[Fault]:
-    try:
-        model = apps.get_model(source["model"])
-    except (LookupError, ValueError):
-        yield Fault(
-            f"{where} has the model {source['model']!r}, which is not installed.",
-            'Use "app_label.ModelName" of an app in INSTALLED_APPS.',
-        )
-    else:
-        yield from _lookup_faults(where, source, model)
-    if url_name := source.get("url_name"):
-        yield from _url_faults(where, url_name, source["arguments"])
-
-
-def _lookup_faults(where: str, source: Mapping[str, Any], model: type[Model]) -> Iterator[Fault]:
-    rows = model._default_manager.all()
-    label = model._meta.label
-    for key in ("title", "slug"):
-        if field := source.get(key):
-            try:
-                rows.values_list(field)
-            except FieldError as error:
-                yield Fault(f"{where} has the {key} {field!r}, which is no field of {label}.", f"{error}.")
-    for lookup, value in source["published"].items():
-        value = value() if callable(value) else value
-        try:
-            rows.filter(**{lookup: value})
-        except FieldError as error:
-            yield Fault(f"{where} has the published lookup {lookup!r}, which {label} does not have.", f"{error}.")
-        except UNANSWERABLE as error:
-            hint = " ".join(error.messages) if isinstance(error, ValidationError) else f"{error}"
-            yield Fault(f"{where} compares the published lookup {lookup!r} with {value!r}, which it can't.", hint)
-    for argument, lookup in source.get("arguments", {}).items():
-        try:
-            # Any expression will do: names are looked up, and no value is there to be refused.
-            rows.filter(**{lookup: F("pk")})
-        except FieldError as error:
-            yield Fault(
-                f"{where} has the lookup {lookup!r} for the argument {argument!r}, which {label} does not have.",
-                f"{error}.",
-            )
-        except UNANSWERABLE:
-            pass
-
-
-def _url_faults(where: str, url_name: str, arguments: Mapping[str, str]) -> Iterator[Fault]:
-    captured = patterns.captured(url_name)
-    if not captured:
-        yield Fault(
-            f"{where} has the url_name {url_name!r}, which no URL pattern has.",
-            'Use a name of ROOT_URLCONF as reverse() takes it: "name", or "namespace:name".',
-        )
-    elif not any(arguments.keys() <= names for names in captured):
-        possible = " or ".join(", ".join(sorted(names)) or "nothing" for names in captured)
-        yield Fault(
-            f"{where} has the arguments {', '.join(map(repr, arguments))}, which the URL patterns of {url_name!r} do"
-            " not capture together.",
-            f"By name, they capture {possible}.",
-        )
