@@ -40,7 +40,7 @@ def now():
 
 def test_the_small_copy_is_that_of_the_file_and_takes_a_kilobyte(capsys):
     small = (FOLDER / "tracker.min.js").read_text()
-    assert small.strip() == rjsmin.jsmin((FOLDER / "tracker.js").read_text()), "make tracker writes it anew"
+    assert small.strip() == rjsmin.jsmin((FOLDER / "tracker.js").read_text()), "run make tracker"
     size = len(gzip.compress(small.strip().encode(), 9, mtime=0))
     with capsys.disabled():
         print(f"\nthe tracker: {size} bytes gzipped")
