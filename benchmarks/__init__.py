@@ -1,5 +1,5 @@
-"""What recording and reading cost, measured: `make bench` prints tables, and writes JSON with ARGS="--json FILE".
+"""Measure what recording and reading cost: `make bench` prints tables, and writes JSON with ARGS="--json FILE".
 
-Each figure is the median of interleaved rounds, each round in a process of its own; compare the ratios of one run, not
-the times of two.
+Each number is the median of several interleaved rounds, and each round runs in its own process. Compare ratios within
+one run, not times between two runs.
 """

@@ -1,4 +1,4 @@
-"""Run the benchmarks and print what they show."""
+"""Run the benchmarks and print their results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Say = Callable[..., None]
 
 
 def run(measure: str, *, database: str, rollups: str = "immediate", **arguments: Any) -> dict[str, Any]:
-    """Run one measure in a process of its own, on a fresh database, and return its figures."""
+    """Run one measure in its own process, on a fresh database, and return its results."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         environment = {
@@ -56,7 +56,7 @@ def run(measure: str, *, database: str, rollups: str = "immediate", **arguments:
 
 
 def do(job: dict[str, Any]) -> None:
-    """In the process of a measure: make the database, measure, write the figures down."""
+    """Create the database, measure, and write the results to a file. Runs in the process of the measure."""
     measures.set_up()
     from django.core.management import call_command
     from django.db import connection
@@ -74,7 +74,7 @@ def do(job: dict[str, Any]) -> None:
         figures = getattr(room, job["measure"])(**job["arguments"])
         Path(job["answer"]).write_text(json.dumps(figures))
     finally:
-        tallies.clear()  # at exit their database is gone
+        tallies.clear()  # they can't be written at exit, when their database is gone
         connection.close()
         if connection.vendor == "postgresql":
             with connection._nodb_cursor() as cursor:
@@ -82,14 +82,14 @@ def do(job: dict[str, Any]) -> None:
 
 
 def medians(rounds: list[Any]) -> Any:
-    """Return the median of each figure of several rounds, however deep it lies."""
+    """Return the median of each number over several rounds, in dicts of any depth."""
     if isinstance(rounds[0], dict):
         return {name: medians([figures[name] for figures in rounds]) for name in rounds[0]}
     return statistics.median(rounds)
 
 
 def page_views(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """What a page view adds to a page."""
+    """What recording a page view adds to a page."""
     rounds: dict[str, list[Any]] = {"immediate": [], "deferred": []}
     for number in range(options.rounds):
         for rollups in list(rounds) if number % 2 else list(reversed(rounds)):
@@ -124,7 +124,7 @@ def bulk(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def reading(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """How long questions take, at two sizes."""
+    """How long reads take, with two numbers of page views."""
     sizes = [options.views // 100, options.views]
     found = {size: run("reading", database=database, count=size) for size in sizes}
     few, many = found[sizes[0]], found[sizes[1]]
@@ -141,7 +141,7 @@ def reading(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def disk(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """What a view costs on disk."""
+    """What a page view takes on disk."""
     found = run("disk", database=database, count=options.views // 10)
     say("bytes a view", "bytes")
     for name, size in found.items():
@@ -150,7 +150,7 @@ def disk(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def hot(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """Many processes at the rows of one day."""
+    """Many processes that update the rollups of one day."""
     rounds: dict[str, list[Any]] = {"immediate": [], "deferred": []}
     for number in range(options.rounds):
         for rollups in list(rounds) if number % 2 else list(reversed(rounds)):
@@ -164,7 +164,7 @@ def hot(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def memory(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """What a backfill needs, at two sizes."""
+    """What a backfill takes, with two numbers of page views."""
     sizes = [options.views // 100, options.views]
     found = {size: run("backfill_memory", database=database, count=size) for size in sizes}
     say("backfill of", "MB at most", "views/s")
@@ -174,7 +174,7 @@ def memory(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def verification(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """What a verification needs, at two sizes."""
+    """What a verification takes, with two numbers of page views."""
     sizes = [options.views // 10, options.views]
     found = {size: run("verification", database=database, count=size) for size in sizes}
     say("verification of", "s", "MB at most")
@@ -184,7 +184,7 @@ def verification(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def presence(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """5,000 sessions that are on the site."""
+    """5,000 active sessions."""
     processes = 8 if database == "postgresql" else 4
     found = medians([run("presence", database=database, processes=processes) for _ in range(options.rounds)])
     say(f"5,000 sessions, {processes} processes", "")
@@ -194,7 +194,7 @@ def presence(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def own_models(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """The views of 50,000 posts as a column of their queryset, and of a COUNT over joined page views."""
+    """The views of 50,000 posts, from with_views() and from a COUNT over joined page views."""
     found = run("own_models", database=database, count=options.views)
     plans = found.pop("plans")
     say("views of posts, ms", "with_views", "COUNT join", "times faster")
@@ -206,7 +206,7 @@ def own_models(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def stats_page(say: Say, database: str, options: argparse.Namespace) -> Any:
-    """The admin's Page stats: 1,000 pages and three years."""
+    """The admin's Page stats: three years of 1,000 pages."""
     found = medians([run("stats_page", database=database, count=options.views) for _ in range(options.rounds)])
     say("Page stats, server time", "ms")
     for name, milliseconds in found.items():
@@ -215,19 +215,19 @@ def stats_page(say: Say, database: str, options: argparse.Namespace) -> Any:
 
 
 def say(*cells: str) -> None:
-    """Print a row of a table."""
+    """Print one row of a table."""
     first, *others = cells
     print(f"{first:44}" + "".join(f"{cell:>16}" for cell in others), flush=True)
 
 
 def main() -> None:
-    """Run the sections that were asked for."""
+    """Run the chosen sections."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--db", default="sqlite,postgresql", help="databases (default: %(default)s)")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="default: %(default)s")
-    parser.add_argument("--views", type=int, default=1_000_000, help="how many are stored (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of what is timed (default: %(default)s)")
-    parser.add_argument("--json", help="a file for all figures")
+    parser.add_argument("--views", type=int, default=1_000_000, help="page views to store (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per measure (default: %(default)s)")
+    parser.add_argument("--json", help="a file for all results")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:

@@ -1,4 +1,4 @@
-"""What is measured: each function runs in a process of its own, on a database of its own, and returns figures."""
+"""The measures. Each function runs in its own process on its own database and returns its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) 
 
 
 def timed(work: Callable[[], Any], *, times: int = 5) -> float:
-    """Return the median of the milliseconds that some work takes."""
+    """Return the median time of some work, in milliseconds."""
     took = []
     for _ in range(times):
         begin = time.perf_counter()
@@ -28,7 +28,7 @@ def timed(work: Callable[[], Any], *, times: int = 5) -> float:
 
 
 def requests(count: int, *, offset: int = 0) -> Iterator[Any]:
-    """Yield requests, no two of one session for one page."""
+    """Yield requests, never two of the same session for the same page."""
     from django.test import RequestFactory
 
     factory = RequestFactory(headers={"user-agent": AGENT})
@@ -50,7 +50,7 @@ def _per_request(handler: Callable[[Any], Any], asked: list[Any]) -> Figures:
 
 
 def page_views(*, count: int = 1_000) -> dict[str, Figures]:
-    """What the middleware adds to a page: for a new view, a repeat, and two references on the same tables."""
+    """What the middleware adds to a page, for a new view and a repeat, and two plain inserts to compare with."""
     from django.db import connection
     from django.http import HttpResponse
     from django.urls import resolve
@@ -80,7 +80,7 @@ def page_views(*, count: int = 1_000) -> dict[str, Figures]:
 
     recording = PageViewMiddleware(page)
     for request in requests(100, offset=50_000):
-        recording(request)  # whatever is done once in a process
+        recording(request)  # warm up what a process does once
     figures = {"page": _per_request(page, [*requests(count)])}
     figures["new view"] = _per_request(recording, [*requests(count)])
     [request] = requests(1)
@@ -95,7 +95,7 @@ def page_views(*, count: int = 1_000) -> dict[str, Figures]:
 
 
 def bulk(*, count: int = 20_000) -> Figures:
-    """Views a second: one by one, in batches of 1,000, and folded by a backfill of 500 a chunk."""
+    """Page views per second: recorded one by one, in batches of 1,000, and by a backfill in chunks of 500."""
     from pagestats.hits import Hit
     from pagestats.recording import record_page_view, record_page_views
     from pagestats.rollups import backfill
@@ -122,7 +122,7 @@ def bulk(*, count: int = 20_000) -> Figures:
 
 
 def backfill_memory(*, count: int) -> Figures:
-    """The most memory that a process with a backfill of so many rows ever had, in MB, and its views a second."""
+    """The peak memory of a process that runs a backfill, in MB, and its page views per second."""
     from django.db import connection
 
     from pagestats.rollups import backfill
@@ -144,7 +144,7 @@ def _store_pending(*, count: int) -> None:
 
 
 def reading(*, count: int, days: int = 365) -> Figures:
-    """Milliseconds of each question at so many views over so many days, and of counting page views instead."""
+    """Milliseconds of each read with so many views over so many days, and of counting page views instead."""
     from django.db.models import Count
 
     from pagestats.models import PageView
@@ -184,7 +184,7 @@ def _site_visitors(first: date, last: date) -> int:
 
 
 def disk(*, count: int) -> Figures:
-    """Bytes a view of each table and index."""
+    """Bytes per page view in each table and index."""
     from django.db import connection
 
     traffic.store(count, days=90)
@@ -201,7 +201,7 @@ def disk(*, count: int) -> Figures:
 
 
 def hot(*, processes: int = 8, seconds: float = 5.0, folding: bool = False) -> Figures:
-    """Views a second of several processes that record on one day, all of which meet in the same rows."""
+    """Page views per second of several processes that record on the same day and update the same rollups."""
     from django.db import connections
 
     from pagestats.models import PageView
@@ -241,9 +241,9 @@ def _record_for(*, number: int, seconds: float) -> None:
 
 
 def presence(*, processes: int, sessions: int = 5_000, seconds: float = 5.0) -> Figures:
-    """Heartbeats a second of many active sessions, each of them due; and meanwhile, what it costs to ask who is here.
+    """Heartbeats per second of many active sessions, none of them skipped, and what reading costs meanwhile.
 
-    Then the share of those that are skipped when each session sends one with its page, at once, and every 30 seconds.
+    Then the share of heartbeats that are skipped if each session sends one with its page and one every 30 seconds.
     """
     from django.db import connections
     from django.test import RequestFactory
@@ -312,7 +312,7 @@ def _beat(number: int, *, page: int) -> None:
 
 
 def _beat_for(*, number: int, sessions: int, seconds: float, processes: int) -> tuple[int, int]:
-    """Let one share of the sessions beat, each time on another page; return how often, and how often a lock failed."""
+    """Send heartbeats of a share of the sessions, each from a new page; return how many, and how many lock errors."""
     from django.db import OperationalError
 
     written = failed = 0
@@ -327,7 +327,7 @@ def _beat_for(*, number: int, sessions: int, seconds: float, processes: int) -> 
 
 
 def verification(*, count: int) -> Figures:
-    """Seconds, and MB of the process, of verifying so many views."""
+    """Seconds that a verification takes, and the peak memory of its process in MB."""
     from pagestats.rollups import verify
 
     traffic.store(count, days=90)
@@ -350,7 +350,7 @@ def _in_child(name: str, arguments: dict[str, Any], barrier: Any = None, answers
 
 
 def set_up() -> None:
-    """Make Django ready in this process."""
+    """Set up Django in this process."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
@@ -358,7 +358,7 @@ def set_up() -> None:
 
 
 def describe(at: datetime) -> str:
-    """Return when and on what this ran."""
+    """Return the date and the versions of this run."""
     import platform
 
     import django

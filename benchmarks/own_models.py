@@ -1,4 +1,4 @@
-"""The views of a site's own objects, beside what a site would write itself: a COUNT over joined page views."""
+"""Measure `with_views()` against what a site would write itself, a COUNT over joined page views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEEK = 7
 
 
 def own_models(*, count: int) -> dict[str, Any]:
-    """Milliseconds of each question at so many views of 50,000 posts, and the plan of the first."""
+    """Milliseconds of each query with so many views of 50,000 posts, and the plan of the first query."""
     from django.test import override_settings
 
     source = {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}
@@ -55,12 +55,12 @@ def _measured(count: int) -> dict[str, Any]:
 
 
 def _joined(days: int | None, condition: str, most: int) -> Callable[[], list[Any]]:
-    """Return what counts the page views of posts, joined by their path."""
+    """Return a function that counts the page views of posts, joined by path."""
     from django.db import connection
 
     since = traffic.BEGIN + timedelta(days=DAYS - WEEK)
     lately = "" if days is None else f" AND view.timestamp >= '{since:%Y-%m-%d %H:%M:%S}'"
-    # The collation of the path, without which PostgreSQL refuses the comparison.
+    # PostgreSQL refuses to compare texts of different collations.
     collation = ' COLLATE "C"' if connection.vendor == "postgresql" else ""
     statement = (
         "SELECT post.id, COUNT(view.id) FROM blog_post post LEFT JOIN pagestats_pageview view"

@@ -1,6 +1,6 @@
-"""This app for a harness that runs recorders of page views side by side: a file for its folder `peers/`.
+"""An adapter of this app for a benchmark harness that compares page view recorders: a file for its folder `peers/`.
 
-It counts each visitor by the session cookie that the harness sends, as the references there do.
+Like the other adapters there, it identifies visitors by the session cookie that the harness sends.
 """
 
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ by_session_cookie.lifetime = "lasting"
 
 
 class PageStats(Peer):
-    """Rollups moved with each view."""
+    """Updates the rollups with each page view."""
 
     name = "pagestats"
     dist = "django-pagestats"
@@ -31,13 +31,13 @@ class PageStats(Peer):
     dedup = True
 
     def recorded(self):
-        """Return how many views are stored."""
+        """Return how many page views are stored."""
         from pagestats.models import PageView
 
         return PageView.objects.filter(path__startswith="/p/").count()
 
     def seed(self, views, bulk):
-        """Store views, and fold them in as the app does; the sessions of the last minutes are active."""
+        """Store page views, roll them up with a backfill, and make their sessions active."""
         from pagestats.models import ActiveSession, PageView
         from pagestats.rollups import backfill
 
@@ -56,7 +56,7 @@ class PageStats(Peer):
         )
 
     def read(self, views):
-        """Return what answers the harness's questions."""
+        """Return a function for each of the harness's questions."""
         from pagestats.stats import snapshot
 
         at = datetime.fromtimestamp(views.now, UTC)
@@ -70,13 +70,13 @@ class PageStats(Peer):
 
 
 class Deferred(PageStats):
-    """Page views stored pending; the folding is the cluster's, and `flush` stands for it."""
+    """Stores page views as pending. `flush` does what the cluster would do."""
 
     name = "pagestats_deferred"
     settings = {**PageStats.settings, "PAGESTATS_ROLLUPS": "deferred"}
 
     def flush(self):
-        """Fold what is pending."""
+        """Roll up pending page views."""
         from pagestats.rollups import fold
 
         sum(fold(batch_size=2_000))

@@ -1,4 +1,4 @@
-"""A site of one page, on the database that the environment names."""
+"""Settings of a site with one page, on the database named in the environment."""
 
 import os
 from pathlib import Path
@@ -51,7 +51,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": FOLDER / f"{NAME}.sqlite3",
-        # What Django's documentation suggests for production.
+        # As Django's documentation suggests for production.
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

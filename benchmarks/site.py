@@ -1,4 +1,4 @@
-"""The one page of the benchmark's site, beside the admin, and how visitors are known: by a cookie that nobody signs."""
+"""The benchmark's site: one page, the admin, and visitors identified by an unsigned cookie."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from django.urls import path
 
 
 def page(request: HttpRequest, number: int) -> HttpResponse:
-    """Return a page that asks the database nothing."""
+    """Return a page without a database query."""
     return HttpResponse(f"<!doctype html><title>Page {number}</title>")
 
 

@@ -1,4 +1,4 @@
-"""How long the server works on the admin's *Page stats*, from the request to the rendered page."""
+"""Measure how long the server takes to render the admin's *Page stats*."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DAYS = 3 * 365 + 1
 
 
 def stats_page(*, count: int) -> dict[str, float]:
-    """Milliseconds at so many views of 1,000 pages over three years."""
+    """Milliseconds with so many views of 1,000 pages over three years."""
     from django.contrib.auth.models import User
     from django.test import Client
 
@@ -30,7 +30,7 @@ def stats_page(*, count: int) -> dict[str, float]:
             response = client.get(f"/admin/pagestats/stats/{address}", query)
             assert response.status_code == 200
 
-        work()  # whatever is done once in a process
+        work()  # warm up what a process does once
         return timed(work)
 
     return {

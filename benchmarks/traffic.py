@@ -1,7 +1,7 @@
-"""Page views of a site, the same in each run: few pages are read often, and sessions come back over the days.
+"""Invented page views, the same in each run: a few pages are popular, and sessions return on later days.
 
-They are stored as rows that are rolled up already, with figures that the database counts itself: a backfill of millions
-of rows would take minutes, and is measured for itself. `manage.py verify_aggregates` finds them exact.
+They are stored as rolled up, with rollups that the database counts in SQL, because a backfill of millions of rows would
+take minutes and is measured separately. `manage.py verify_aggregates` finds them exact.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def path(number: int) -> str:
 
 
 def session(number: int) -> str:
-    """Return a session id, as long as those that are made here."""
+    """Return a session id, as long as the app's own."""
     return f"{number:032x}"
 
 
 def views(
     count: int, *, days: int, paths: int = PATHS, sessions: int = SESSIONS, begin: datetime = BEGIN
 ) -> Iterator[tuple[str, str, datetime]]:
-    """Yield (path, session id, time) of views that are spread evenly over some days, in order of time."""
+    """Yield (path, session id, time) of page views spread evenly over the days, in order of time."""
     chance = random.Random(7)
     weights = list(accumulate(1 / (number + 1) for number in range(paths)))
     step = timedelta(days=days) / count
@@ -39,7 +39,7 @@ def views(
 
 
 def store(count: int, *, days: int, pending: bool = False, paths: int = PATHS, begin: datetime = BEGIN) -> None:
-    """Store page views; unless they are to be pending, with all figures."""
+    """Store page views, either pending or rolled up with all rollups."""
     from django.db import connection
 
     from pagestats.models import Calendar, PageView
@@ -64,12 +64,12 @@ def store(count: int, *, days: int, pending: bool = False, paths: int = PATHS, b
                 cursor.execute(statement)
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
         if connection.vendor == "sqlite":
-            # No site has all of its rows in the log of what is still to be moved into the database.
+            # Move all rows from the write-ahead log into the database file, as on a site that has run for a while.
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _figures(vendor: str) -> Iterator[str]:
-    """Yield statements that count all figures from the page views."""
+    """Yield the statements that build all rollups from the page views."""
     day = "date(timestamp)" if vendor == "sqlite" else "(timestamp AT TIME ZONE 'UTC')::date"
     for dimension, value in [("site", "''"), ("page", "path")]:
         yield (

@@ -1,11 +1,11 @@
-"""Settings of the example site: what `pagestats` asks of a Django site, and nothing else that is unusual."""
+"""Settings of the example site: a plain Django site with what `pagestats` needs."""
 
 import os
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# This site is an example for one's own machine. A real one has its own key, and DEBUG off.
+# For your own machine only. A real site needs a secret key of its own, and DEBUG = False.
 SECRET_KEY = "example-only-not-a-secret"
 DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
@@ -33,7 +33,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# Anybody may see the figures, at /stats/.
+# Let anybody read the stats, at /stats/.
 PAGESTATS_PUBLIC = True
 
 PAGESTATS_CONTENT = {
@@ -77,8 +77,8 @@ DATABASES = {
     },
 }
 
-# The queue of the cluster (manage.py qcluster) is a table of the database. A task that is not done within `retry`
-# seconds is given to another worker, so that has to be more than the `timeout`, after which it is ended.
+# The cluster (manage.py qcluster) keeps its queue in the database. After `timeout` seconds it stops a task, and after
+# `retry` seconds it gives the task to another worker, so `retry` must be greater.
 Q_CLUSTER = {
     "name": "example",
     "orm": "default",
@@ -88,7 +88,7 @@ Q_CLUSTER = {
     "catch_up": False,
 }
 
-# The reporting day begins at midnight here.
+# Reporting days begin at midnight in this zone.
 TIME_ZONE = "Europe/Amsterdam"
 USE_TZ = True
 LANGUAGE_CODE = "en-gb"

@@ -12,10 +12,10 @@ urlpatterns = [
     path("api/", include("pagestats.urls")),
     path("hello/", include("pagestats.beacons")),
     path("admin/", admin.site.urls),
-    # `<slug:slug>` would answer these two before APPEND_SLASH could.
+    # Without these two, `<slug:slug>` would match before APPEND_SLASH could redirect.
     path("stats", RedirectView.as_view(pattern_name="stats")),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("<slug:slug>", views.entry, name="entry"),
-    # Empty unless DEBUG: the style sheet is there under any server, not under runserver alone.
+    # With DEBUG, serves the style sheet under any server, not only runserver. Without DEBUG, this is empty.
     *staticfiles_urlpatterns(),
 ]

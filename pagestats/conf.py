@@ -1,4 +1,4 @@
-"""Every PAGESTATS_* setting: its default, its type, its meaning."""
+"""Every PAGESTATS_* setting: its default, the values it accepts, and what it means."""
 
 import re
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 LONGEST = timedelta(days=366)
-"""What a duration may be: an instant that much earlier or later is one that databases know."""
+"""The longest duration a setting may have. An instant this much earlier or later still fits in every database."""
 LONGEST_KEPT = timedelta(days=36_500)
-"""For page views. Longer is for ever, which is None."""
+"""The longest time page views may be kept. To keep them longer, use None, which means for ever."""
 
 LARGEST_BATCH = 10_000
-"""Page views in one transaction."""
+"""The most page views that a backfill writes in one transaction."""
 LONGEST_SEARCH = 200
-"""Characters that somebody may look for by way of the web."""
+"""The most characters in a search on the admin page or in the API."""
 
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
@@ -32,14 +32,14 @@ PROXY_WORDS = {
     "link-local": ("169.254.0.0/16", "fe80::/10"),
     "unix": (),
 }
-"""What the words of PAGESTATS_TRUSTED_PROXIES stand for; a Unix socket has no address."""
+"""The networks that each word of PAGESTATS_TRUSTED_PROXIES stands for. A Unix socket has no address."""
 
 
 class Setting(Generic[T]):
     """One setting, read from Django's settings each time it is used, so that `override_settings` works.
 
-    Reading raises `ImproperlyConfigured` when the site's value is none that the setting takes;
-    the system checks say the same with the same words.
+    Reading raises `ImproperlyConfigured` when the setting does not accept the site's value. The system checks report
+    the same fault in the same words.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Setting(Generic[T]):
         self.why = why
         self.hint = hint
         self.meaning = meaning
-        self._judged: Any = object()  # the value that was found to fit last: a page reads several settings
+        self._accepted: Any = object()  # the last value that passed, so that each page does not check it again
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = f"PAGESTATS_{name}"
@@ -72,14 +72,14 @@ class Setting(Generic[T]):
         if instance is None:
             return self
         value = self.value()
-        if value is not self._judged:
+        if value is not self._accepted:
             if fault := self.fault():
                 raise ImproperlyConfigured(f"{fault} {self.hint}")
-            self._judged = value
+            self._accepted = value
         return value
 
     def value(self) -> T:
-        """Return what the site set, or the default, unjudged."""
+        """Return the site's value, or the default, without checking it."""
         value: T = getattr(settings, self.name, self.default)
         return value
 
@@ -113,19 +113,19 @@ def _duration(default: timedelta, meaning: str) -> Setting[timedelta]:
 
 
 def _are_whole_minutes(value: Any) -> bool:
-    """Tell whether a value is a timedelta that a schedule of django-q2 can have."""
+    """Return whether a value is a timedelta of whole minutes, as a schedule of django-q2 needs it."""
     minute = timedelta(minutes=1)
     return isinstance(value, timedelta) and minute <= value <= timedelta(days=1) and not value % minute
 
 
 def _are_whole_days(value: Any) -> bool:
-    """Tell whether a value is None, or a timedelta of days with which the day before stays."""
+    """Return whether a value is None or a timedelta of whole days, at least two, so that yesterday is always kept."""
     day = timedelta(days=1)
     return value is None or (isinstance(value, timedelta) and 2 * day <= value <= LONGEST_KEPT and not value % day)
 
 
 def _wrong_source(value: Any) -> str:
-    """Return which content source is not as it has to be, and why; "" if there is none."""
+    """Return the name of the first invalid content source and its fault, or "" if all are valid."""
     if not isinstance(value, dict):
         return ""
     faults = (f"{name!r} {fault}" for name, source in value.items() if (fault := _fault_of(name, source)))
@@ -133,9 +133,9 @@ def _wrong_source(value: Any) -> str:
 
 
 def _fault_of(name: Any, source: Any) -> str:
-    """Return what is wrong with a source: it has a slug, or a URL name with arguments, and what else it needs."""
+    """Return what is wrong with a content source, or "". A source has either a slug or a URL name with arguments."""
     if not isinstance(name, str):
-        return "is no text"
+        return "is not a string"
     if not isinstance(source, dict):
         return f"is {source!r}, not a dict"
     kinds = {"model": str, "published": dict, "title": str, "type": str}
@@ -146,28 +146,28 @@ def _fault_of(name: Any, source: Any) -> str:
         return f"has {unknown[0]!r}; its keys are {', '.join(kinds)}"
     for key, kind in kinds.items():
         if not isinstance(source[key], kind) or source[key] == "":
-            return f"has {source[key]!r} for {key!r}, not a {'dict' if kind is dict else 'text'}"
+            return f"has {source[key]!r} for {key!r}, not a {'dict' if kind is dict else 'string'}"
     if not all(isinstance(lookup, str) for lookup in source["published"]):
-        return "has a lookup in 'published' that is no text"
+        return "has a lookup in 'published' that is not a string"
     if not all(isinstance(text, str) for pair in source.get("arguments", {}).items() for text in pair):
-        return "has something in 'arguments' that is no text"
+        return "has a name or a lookup in 'arguments' that is not a string"
     return ""
 
 
 def _is_place(value: Any) -> bool:
-    """Tell whether a value is a path prefix or a URL namespace."""
+    """Return whether a value is a path prefix or a URL namespace."""
     return isinstance(value, str) and (value.startswith("/") or (value.endswith(":") and len(value) > 1))
 
 
 def _is_identity(value: Any) -> bool:
-    """Tell whether a value is the name of an identity, or a dotted path, which nothing is imported for here."""
+    """Return whether a value is the name of an identity or looks like a dotted path. It is not imported here."""
     names = value.split(".") if isinstance(value, str) else []
     return value in IDENTITIES or (len(names) > 1 and all(name.isidentifier() for name in names))
 
 
 @lru_cache(maxsize=1024)
 def proxy_networks(entry: str) -> tuple[Network, ...]:
-    """Return the networks of one entry of PAGESTATS_TRUSTED_PROXIES; raise ValueError for one that it does not take."""
+    """Return the networks of one entry of PAGESTATS_TRUSTED_PROXIES; raise ValueError if the entry is invalid."""
     words = PROXY_WORDS.get(entry)
     return tuple(map(ip_network, [entry] if words is None else words))
 
@@ -177,7 +177,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _wrong_proxy(value: Any) -> str:
-    """Return which of some words and networks is none, and why; "" if each is one."""
+    """Return the first invalid proxy and its fault, or "" if all are valid."""
     for entry in value if _are_texts(value) else ():
         try:
             proxy_networks(entry)
@@ -187,21 +187,21 @@ def _wrong_proxy(value: Any) -> str:
 
 
 def _without_host_bits(entry: str) -> str:
-    """Return what a network is to be written as of which an address was given, "" if it is none at all."""
+    """Return a suggestion for an address inside a network, such as 10.0.0.1/8; "" if it is not an address at all."""
     with suppress(ValueError):
         return f", write {ip_network(entry, strict=False)}"
     return ""
 
 
 def _wrong_pattern(value: Any) -> str:
-    """Return which of some regular expressions is none, and why; "" if each is one."""
+    """Return the first invalid regular expression and its fault, or "" if all are valid."""
     for pattern in value if _are_texts(value) else ():
         try:
             re.compile(pattern)
         except (re.error, OverflowError) as error:
             return f"{pattern!r}, {error}"
         if re.match(r"\^?\w", pattern):
-            return f"{pattern!r}, which matches no path: each begins with a slash"
+            return f"{pattern!r}, which matches no path, because every path begins with a slash"
     return ""
 
 
@@ -216,55 +216,56 @@ def _rate(default: str, meaning: str) -> Setting[str]:
 
 
 class Settings:
-    """The settings of a site, each with its default."""
+    """All settings of a site."""
 
     ENABLED = _switch(
         default=True,
-        meaning="Record page views and heartbeats. False: the middleware and the API record nothing, not even with a"
-        " query; what your own code records is stored.",
+        meaning="Record page views and heartbeats. If False, the middleware and the API record nothing and issue no"
+        " queries; calls from your own code still record.",
     )
     DEDUP_WINDOW = _duration(
         timedelta(minutes=30),
-        "A view of the same page by the same session less than this after, or before, a stored one is a repeat.",
+        "A view of a page is a repeat if the same visitor has a stored view of it less than this before or after.",
     )
     SESSION_TIMEOUT = _duration(
-        timedelta(minutes=2), "A session is active, 'on the site now', this long after its last heartbeat."
+        timedelta(minutes=2), "How long after its last heartbeat a session is active, that is, on the site now."
     )
     HEARTBEAT_DEDUP = _duration(
-        timedelta(seconds=10), "A heartbeat on the same path younger than this is skipped: nothing is written."
+        timedelta(seconds=10),
+        "A heartbeat is skipped if the session's last one, on the same path, was less than this ago.",
     )
     ROLLUPS = Setting(
         "immediate",
         fits=lambda value: value in ("immediate", "deferred"),
         kind='"immediate" or "deferred"',
         hint='Use "immediate" unless many processes record at once.',
-        meaning="`immediate`: a page view and what it adds to the figures are one transaction. `deferred`: it is "
-        "stored pending, and the cluster folds it in within seconds; figures are as exact meanwhile.",
+        meaning="`immediate` stores a page view and updates the rollups in one transaction. `deferred` stores it as "
+        "pending, and the cluster rolls it up within seconds. The stats are exact in both modes.",
     )
     BACKFILL_BATCH_SIZE = Setting(
         500,
         fits=lambda value: type(value) is int and 1 <= value <= LARGEST_BATCH,
         kind=f"a whole number from 1 to {LARGEST_BATCH:,}",
         hint="Use 500, for example.",
-        meaning="How many page views a backfill folds into the rollups in one transaction.",
+        meaning="How many page views a backfill rolls up in one transaction.",
     )
     SCHEDULES = _switch(
-        default=True, meaning="Schedule the clean-up with django-q2 after `migrate`. False: none is made."
+        default=True, meaning="Create the schedules in django-q2 after `migrate`. If False, create none."
     )
     CLEANUP_INTERVAL: Setting[timedelta] = Setting(
         timedelta(minutes=5),
         fits=_are_whole_minutes,
         kind="a timedelta of whole minutes, one to a day",
         hint="Use datetime.timedelta(minutes=5), for example.",
-        meaning="How often stale sessions are cleaned up, taken when the schedule is made or restored.",
+        meaning="How often stale sessions are deleted. Read when the schedule is created or restored.",
     )
     KEEP_PAGE_VIEWS: Setting[timedelta | None] = Setting(
         None,
         fits=_are_whole_days,
         kind=f"None or a timedelta of whole days, 2 to {LONGEST_KEPT.days:,}",
         hint="Use datetime.timedelta(days=730), for example, or None.",
-        meaning="How long page views are kept; older ones are pruned each night, and all that was counted of them "
-        "stays. None: for ever.",
+        meaning="How long page views are kept. Older ones are deleted each night; their counts stay. None keeps them "
+        "for ever.",
     )
     EXCLUDE: Setting[tuple[str, ...] | list[str]] = Setting(
         ("admin:", "pagestats:", "pagestats_beacons:"),
@@ -272,28 +273,25 @@ class Settings:
         kind="a list of path prefixes and URL namespaces",
         hint='Use ["admin:", "pagestats:", "pagestats_beacons:", "/private/"], for example: a namespace ends with a '
         "colon, a path begins with a slash.",
-        meaning="What is not recorded: paths that begin with one of these, and, where it ends with a colon, all pages "
-        "of that URL namespace, wherever it is mounted. A list of yours replaces this one.",
+        meaning="What not to record: paths that begin with an entry, or, if the entry ends with a colon, all pages of "
+        "that URL namespace, wherever it is mounted. Your list replaces the default.",
     )
-    EXCLUDE_STAFF = _switch(default=False, meaning="Do not record what staff members view while they are logged in.")
-    COUNT_NO_STORE = _switch(
-        default=False, meaning="Record pages that are answered with `Cache-Control: no-store`, too."
-    )
+    EXCLUDE_STAFF = _switch(default=False, meaning="Do not record the page views of staff members who are logged in.")
+    COUNT_NO_STORE = _switch(default=False, meaning="Also record pages that are sent with `Cache-Control: no-store`.")
     OPT_OUTS: Setting[tuple[str, ...] | list[str]] = Setting(
         (),
         fits=lambda value: isinstance(value, (list, tuple)) and all(name in ("dnt", "gpc") for name in value),
         kind='a list of "gpc" and "dnt"',
         hint='Use ["gpc"], for example: Global Privacy Control.',
-        meaning="Whose wish not to be counted is granted: `gpc`, browsers that send Global Privacy Control, and `dnt`, "
-        "those that send Do Not Track.",
+        meaning="Opt-out signals to honour: `gpc` (Global Privacy Control) and `dnt` (Do Not Track).",
     )
     IDENTITY = Setting(
         "anonymous",
         fits=_is_identity,
         kind='"anonymous", "cookie", "client" or a dotted path',
         hint='Use "anonymous", for example.',
-        meaning="What gives a hit its session id: `anonymous`, `cookie`, `client` (the browser sends it), or the "
-        "dotted path of your own.",
+        meaning="How visitors are identified: `anonymous`, `cookie`, `client` (the browser sends an id), or the dotted "
+        "path of your own function or class.",
     )
     TRUSTED_PROXIES: Setting[tuple[str, ...] | list[str]] = Setting(
         tuple(PROXY_WORDS),
@@ -301,12 +299,12 @@ class Settings:
         why=_wrong_proxy,
         kind="a list of proxies",
         hint='Use ["loopback", "private", "link-local", "unix"], or networks such as "203.0.113.0/24".',
-        meaning="Whose `X-Forwarded-For` and `Forwarded` are believed: these words, addresses and networks.",
+        meaning="The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted: words, addresses, networks.",
     )
     PUBLIC = _switch(
         default=False,
-        meaning="Anybody may read the stats: the totals of the whole site, and pages by name only where they are the "
-        "home page, `/stats`, or known by a content source or matched by `PAGESTATS_CLIENT_PATHS`.",
+        meaning="Let anybody read the stats. The public sees the totals of the whole site, but only these pages by "
+        "name: the home page, `/stats`, pages of a content source, and paths that match `PAGESTATS_CLIENT_PATHS`.",
     )
     CLIENT_PATHS: Setting[tuple[str, ...] | list[str]] = Setting(
         (),
@@ -314,16 +312,15 @@ class Settings:
         why=_wrong_pattern,
         kind="a list of regular expressions",
         hint='Use [r"/docs/.*"], for example.',
-        meaning="Paths, as regular expressions of the whole path, that a browser may name though no URL pattern "
-        "resolves them.",
+        meaning="Regular expressions, each for a whole path: paths that the API accepts from browsers although no URL "
+        "pattern resolves them.",
     )
     THROTTLE = _rate(
         "120/min",
-        "How often one client address (of IPv6 one network, /64) may call each endpoint of the API, counted in "
-        "Django's cache.",
+        "Rate limit of each API endpoint for one client address (for IPv6, one /64 network). Kept in Django's cache.",
     )
     THROTTLE_NEW_PATHS = _rate(
-        "100/day", "How many paths without any page view one client address may send to the API, counted alike."
+        "100/day", "Rate limit, per client address, for page views of paths that have never been seen before."
     )
     CONTENT: Setting[dict[str, dict[str, Any]]] = Setting(
         {},
@@ -332,12 +329,12 @@ class Settings:
         kind="a dict of content sources",
         hint='Use {"posts": {"model": "blog.Post", "published": {"published": True}, '
         '"title": "title", "slug": "slug", "type": "blog"}}, for example.',
-        meaning="Where titles, page types and the counts of published things come from.",
+        meaning="The content sources: where titles, page types and the counts of published things come from.",
     )
 
     @classmethod
     def all(cls) -> list[Setting[Any]]:
-        """Return every setting, in the order in which they are written here."""
+        """Return every setting in the order of this class."""
         return [setting for setting in vars(cls).values() if isinstance(setting, Setting)]
 
 

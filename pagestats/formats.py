@@ -1,4 +1,4 @@
-"""Numbers, days and durations, as the reader's language writes them; and what commands say, which is English."""
+"""Format numbers, days and durations in the reader's language, and counts in English for commands and logs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from django.utils.translation import gettext as _
 
 
 def number(value: int) -> str:
-    """Return a number with its thousands set apart."""
+    """Return a number with thousands separators."""
     return number_format(value, force_grouping=True)
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things in English, as commands and logs say it: `counted(1200, "page view")`."""
+    """Return a count with its noun in English: `counted(1200, "page view")` is "1,200 page views"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def printable(text: str) -> str:
-    """Return a text without what would steer a terminal: anybody can ask for a path."""
+    """Return a text with control characters escaped. Anybody can request a path that contains a terminal sequence."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def thousands() -> str:
-    """Return what sets thousands apart, for scripts, which know other rules of a language than Django."""
+    """Return Django's thousands separator for the active language, since the browser's `Intl` may use another one."""
     return number(1000)[1:-3]
 
 
 def numbers() -> _Numbers:
-    """Return what writes many numbers, each of which it writes once."""
+    """Return a dict that formats a number on its first look-up and keeps the text, for tables with many numbers."""
     return _Numbers()
 
 
@@ -45,25 +45,25 @@ class _Numbers(dict[int, str]):
 
 
 def change(now: int, before: int) -> str:
-    """Return by how much a figure has grown, "" where nothing was before."""
+    """Return the change of a count in percent, or "" if it was zero before."""
     if not before:
         return ""
     thousandths = _rounded(1000 * abs(now - before), before)
     if thousandths < 100:
         text = number_format(thousandths / 10, decimal_pos=1)
-    else:  # of the whole, or 9.96 would be 10.0
+    else:  # round the original numbers again, or 9.96 would become "10.0"
         text = number(_rounded(100 * abs(now - before), before))
     sign = "±" if not thousandths else "+" if now > before else "−"
     return _("%(sign)s%(percent)s %%") % {"sign": sign, "percent": text}
 
 
 def _rounded(dividend: int, divisor: int) -> int:
-    """Return a quotient as the nearest whole number, halves upwards: Django's own formatting cuts digits off."""
+    """Return a quotient rounded to the nearest whole number, halves up. Django's own formatting truncates."""
     return (2 * dividend + divisor) // (2 * divisor)
 
 
 def days(start: date, end: date) -> str:
-    """Return a range of days."""
+    """Return a range of days as text."""
     first = date_format(start, "DATE_FORMAT")
     if start == end:
         return first
@@ -71,7 +71,7 @@ def days(start: date, end: date) -> str:
 
 
 def days_of(days: Iterable[date]) -> list[str]:
-    """Return days, of which there may be thousands."""
+    """Return the text of each day. There may be thousands, so the date format is read once."""
     form, language = formats.get_format("DATE_FORMAT"), get_language()
     return [_day(day, form, language) for day in days]
 
@@ -82,14 +82,14 @@ def _day(day: date, form: str, language: str | None) -> str:
 
 
 def marks(starts: Iterable[datetime]) -> list[str]:
-    """Return hours for an axis: where there are several days, a midnight is the day that it begins."""
+    """Return the labels of hours on an axis. If they span several days, midnight shows the date of the new day."""
     starts = list(starts)
     is_one_day = len({start.date() for start in starts}) == 1
     return [date_format(start, "TIME_FORMAT" if is_one_day or start.hour else "MONTH_DAY_FORMAT") for start in starts]
 
 
 def hours(starts: Iterable[datetime]) -> list[str]:
-    """Return hours of the clock, with the day where there are several, and told apart where clocks are put back."""
+    """Return hours as text: with the date if there are several days, with the UTC offset if an hour occurs twice."""
     starts = list(starts)
     is_one_day = len({start.date() for start in starts}) == 1
     texts = [
@@ -102,7 +102,7 @@ def hours(starts: Iterable[datetime]) -> list[str]:
 
 
 def span(length: timedelta) -> str:
-    """Return a duration in words, in the largest unit of which it is a whole number."""
+    """Return a duration as text, in the largest unit that divides it evenly."""
     count = round(length.total_seconds())
     if count % 60:
         return ngettext("%(count)s second", "%(count)s seconds", count) % {"count": number(count)}

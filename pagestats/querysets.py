@@ -1,4 +1,4 @@
-"""What the site's own models take from here: querysets whose rows know their views."""
+"""Querysets that add page views and visitors to the rows of a site's own models."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pagestats import stats
 
 
 class ViewsMixin:
-    """Give a queryset of your own the views of each row's page: `class PostQuerySet(ViewsMixin, models.QuerySet)`."""
+    """Add `with_views()` and `with_visitors()` to your queryset: `class PostQuerySet(ViewsMixin, models.QuerySet)`."""
 
     def with_views(self, *, days: int | None = None, name: str = "views", at: datetime | None = None) -> Self:
-        """Give each row the views of its page, all time or of the last so many days; see `stats.with_views`."""
+        """Annotate each row with the views of its page, of all time or of the last `days`; see `stats.with_views`."""
         rows: Any = self
         found: Self = stats.with_views(rows, days=days, name=name, at=at)
         return found
 
     def with_visitors(self, *, days: int | None = None, name: str = "visitors", at: datetime | None = None) -> Self:
-        """Give each row the visitors of its page; see `stats.with_visitors`."""
+        """Annotate each row with the visitors of its page; see `stats.with_visitors`."""
         rows: Any = self
         found: Self = stats.with_visitors(rows, days=days, name=name, at=at)
         return found
 
 
 class ViewsQuerySet(ViewsMixin, QuerySet[Any]):
-    """The queryset of a model that needs no other: `objects = ViewsQuerySet.as_manager()`."""
+    """For a model without a queryset of its own: `objects = ViewsQuerySet.as_manager()`."""

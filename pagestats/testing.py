@@ -1,4 +1,4 @@
-"""For the tests of a site: was a page view recorded, and if not, why; and views made up, over days."""
+"""Helpers for the tests of your site: assert that page views are recorded, and add page views over several days."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USER_AGENT = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/201
 
 
 class Browser(Client):
-    """Django's test client with the name of a browser. By its own, which is none, it is a robot, and not recorded."""
+    """Django's test client with a browser's User-Agent. Without one it would be treated as a bot and not recorded."""
 
     def __init__(self, *arguments: Any, headers: Mapping[str, str] | None = None, **keywords: Any) -> None:
         given = {name.lower(): value for name, value in (headers or {}).items()}
@@ -38,25 +38,25 @@ class Browser(Client):
 
 
 class AsyncBrowser(AsyncClient):
-    """The same for async tests: `async_client_class = AsyncBrowser`."""
+    """Django's async test client with a browser's User-Agent: `async_client_class = AsyncBrowser`."""
 
     def generic(self, *arguments: Any, headers: Mapping[str, str] | None = None, **keywords: Any) -> Any:
-        """Ask with the headers of a browser. Those that Django's async client is made with, it does not send."""
+        """Send a request with a browser's headers. Django's async client ignores those passed to its constructor."""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         return super().generic(*arguments, headers=USER_AGENT | given, **keywords)
 
 
 def recording(*, on: bool = True) -> override_settings:
-    """Switch recording on, or off, in a `with` block, a test or a whole TestCase: it decorates, too.
+    """Switch recording on or off, as a `with` block or as a decorator of a test or a TestCase.
 
-    A site whose tests are about something else sets PAGESTATS_ENABLED = False in its settings for tests, and switches
-    recording on where it matters.
+    If most of your tests don't need it, set PAGESTATS_ENABLED = False in your test settings and switch recording on for
+    the tests that do.
     """
     return override_settings(PAGESTATS_ENABLED=on)
 
 
 class Watch:
-    """What `with` takes, and in an async test `async with`."""
+    """A context manager for `with` and, in async tests, for `async with`."""
 
     def __init__(self, block: AbstractContextManager[None]) -> None:
         self._block = block
@@ -77,11 +77,12 @@ class Watch:
 def assert_recorded(page: str | Model | None = None, *, times: int | None = None) -> Watch:
     """Fail unless page views are recorded inside the block.
 
-    Arguments:
-        page: a path or an object of a content source; None is any page.
-        times: how many are recorded, exactly; None is one or more.
+    Args:
+        page: a path or an object of a content source; None means any page.
+        times: the exact number of page views; None means one or more.
 
-    Raises `AssertionError`, which says what was recorded instead, and why what came was not.
+    Raises:
+        AssertionError: with what was recorded instead, and why other hits were not.
     """
     return Watch(_recorded(page, times))
 
@@ -95,18 +96,20 @@ def _recorded(page: str | Model | None, times: int | None) -> Iterator[None]:
     if count == times or (times is None and count):
         return
     wanted = "A page view" if times is None else counted(times, "page view")
-    raise AssertionError(f"{wanted}{_on(path)} should have been recorded, and {seen.words(count)}.")
+    raise AssertionError(f"{wanted}{_on(path)} should have been recorded, {seen.words(count)}.")
 
 
 def assert_not_recorded(page: str | Model | None = None, *, reason: str | None = None) -> Watch:
     """Fail if a page view is recorded inside the block.
 
-    Arguments:
-        page: a path or an object of a content source; None is any page.
-        reason: why nothing was recorded has to be this, as the tallies say it: "no_store", "bot", "repeat".
+    Args:
+        page: a path or an object of a content source; None means any page.
+        reason: the reason that a hit must have been dropped for, such as "no_store", "bot" or "repeat"; None means any
+            reason or no hit at all.
 
-    Raises `AssertionError`, which says what was recorded, or which other reason there was; also where recording failed,
-    which breaks no page and is no reason that anybody wants, unless `reason` is the name of the error.
+    Raises:
+        AssertionError: with what was recorded, or with the reasons there were instead. Also if recording failed with an
+            error, unless `reason` is the name of that error.
     """
     return Watch(_not_recorded(page, reason))
 
@@ -118,13 +121,13 @@ def _not_recorded(page: str | Model | None, reason: str | None) -> Iterator[None
     seen = before.since()
     count = seen.views[path] if path is not None else seen.views.total()
     if count:
-        raise AssertionError(f"No page view{_on(path)} should have been recorded, and {seen.words(count)}.")
+        raise AssertionError(f"No page view{_on(path)} should have been recorded, {seen.words(count)}.")
     if reason is None and seen.failed:
         raise AssertionError(
-            f"No page view{_on(path)} should have been recorded, and recording failed; {seen.words(0)}."
+            f"No page view{_on(path)} should have been recorded, but recording failed; {seen.words()}."
         )
     if reason is not None and not seen.reasons[reason]:
-        raise AssertionError(f"A page view should have been left out for the reason {reason!r}, and {seen.words(0)}.")
+        raise AssertionError(f"A page view should have been dropped with the reason {reason!r}; {seen.words()}.")
 
 
 def add_views(
@@ -137,16 +140,20 @@ def add_views(
     returning: bool = False,
     pending: bool = False,
 ) -> int:
-    """Make up page views of a page on each of some reporting days, by visitors of their own; return how many there are.
+    """Add page views of one page on several reporting days, by invented visitors; return how many were added.
 
-    Arguments:
+    Args:
         page: a path or an object of a content source.
-        views: of each day, dealt out to its visitors in turn.
-        days: so many days, the last of which is that of `until`; they are spread from its first hour on.
-        visitors: of each day; a view more than a visitor can have on a day is refused.
-        until: an aware datetime; None is now.
-        returning: the same visitors come on each day; else each day has its own.
-        pending: leave them for a backfill. Figures are the same.
+        views: page views per day, given to the day's visitors in turn, from midnight on.
+        days: how many days, the last of which contains `until`.
+        visitors: visitors per day.
+        until: an aware datetime; None means now.
+        returning: True if the same visitors come every day; False if each day has new ones.
+        pending: leave the page views for a backfill. The stats are the same.
+
+    Raises:
+        ValueError: if a number is below 1, if there are more visitors than views, or if a visitor would need more views
+            than fit into one day without being repeats.
     """
     path = _path(page)
     assert path is not None
@@ -155,14 +162,14 @@ def add_views(
     window = conf.DEDUP_WINDOW
     for name, number in {"views": views, "days": days, "visitors": visitors}.items():
         if number < 1:
-            raise ValueError(f"{name} is {number}. Ask for one or more.")
+            raise ValueError(f"{name} is {number}. Use 1 or more.")
     if visitors > views:
-        raise ValueError(f"visitors is {visitors}, and views is {views}: some would have none. Ask for as many views.")
+        raise ValueError(f"visitors is {visitors}, but views is {views}. Each visitor needs at least one view.")
     turns = -(-views // visitors)
     if (turns - 1) * window >= DAY - timedelta(hours=2):  # a day may have 23 hours, or less
         raise ValueError(
-            f"{turns} views of one visitor on one day are too many: a view within {window} of another is a repeat. Ask"
-            f" for {views} visitors."
+            f"{turns} views by one visitor don't fit into a day, because a view within {window} of another is a repeat."
+            f" Use visitors={views}."
         )
     call, hits = secrets.token_hex(4), []
     for ago in reversed(range(days)):
@@ -183,7 +190,7 @@ def _path(page: str | Model | None) -> str | None:
         return page
     path = content.path_of(page)
     if path is None:
-        raise ValueError(f"{page!r} is viewed at no path that is known. Name its model in PAGESTATS_CONTENT.")
+        raise ValueError(f"{page!r} has no known path. Add its model to PAGESTATS_CONTENT.")
     return path
 
 
@@ -192,7 +199,7 @@ def _on(path: str | None) -> str:
 
 
 class _Recorded:
-    """What has been recorded so far, and what has come since."""
+    """Compares what is recorded now with what was recorded when this object was created."""
 
     def __init__(self) -> None:
         self._last: int = PageView.objects.aggregate(last=Max("pk"))["last"] or 0
@@ -202,7 +209,7 @@ class _Recorded:
         self.failed = False
 
     def since(self) -> _Recorded:
-        """Return itself, with what has come since it was made."""
+        """Return this object, updated with what has been recorded since it was created."""
         self.views = Counter(PageView.objects.filter(pk__gt=self._last).values_list("path", flat=True))
         tallied = self._tallies() - self._tallied
         self.reasons = Counter()
@@ -212,9 +219,9 @@ class _Recorded:
         self.failed = any(outcome == FAILED for outcome, _ in tallied)
         return self
 
-    def words(self, count: int) -> str:
-        """Return what happened instead, and why."""
-        words = ["none was" if not count else "1 was" if count == 1 else f"{count} were"]
+    def words(self, count: int | None = None) -> str:
+        """Return in words what was recorded and what was dropped."""
+        words = [] if count is None else [f"but {count} {'was' if count == 1 else 'were'}"]
         if self.views:
             words.append("recorded: " + ", ".join(f"{path!r} {times} ×" for path, times in self.views.most_common(10)))
         if self.reasons:
@@ -223,17 +230,17 @@ class _Recorded:
                 + ", ".join(f"{reason}{f' {times} ×' if times > 1 else ''}" for reason, times in self.reasons.items())
             )
         if self.reasons["bot"]:
-            words.append("to be no robot, a test asks with pagestats.testing.Browser")
+            words.append("the client was treated as a bot: use pagestats.testing.Browser")
         if not self.views and not self.reasons:
             if conf.ENABLED:
-                words.append("nothing came: see that pagestats.middleware.PageViewMiddleware is in MIDDLEWARE")
+                words.append("no hit arrived: check that pagestats.middleware.PageViewMiddleware is in MIDDLEWARE")
             else:
                 words.append("PAGESTATS_ENABLED is False: switch it on with pagestats.testing.recording()")
         return "; ".join(words)
 
     @staticmethod
     def _tallies() -> Counter[tuple[str, str]]:
-        """Return how often each outcome and reason was tallied, in this process and, once written, in the database."""
+        """Return the count of each outcome and reason, from this process and from the database."""
         counted = tallies.counts()
         for outcome, reason, count in Tally.objects.values_list("outcome", "reason").annotate(n=Sum("count")):
             counted[outcome, reason] += count

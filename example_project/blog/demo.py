@@ -1,4 +1,4 @@
-"""The demo's content and its made-up visits. The command `demo` is the door to this."""
+"""The content and the invented visits of the demo. The command `demo` calls these functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED = 2015
 USER = PASSWORD = "demo"
 
 VISITORS_BY_WEEKDAY = (150, 160, 155, 145, 120, 70, 80)
-# Busiest around eleven and again in the evening, nearly nobody at four.
+# Busiest around eleven and again in the evening, almost empty at four.
 VISITORS_BY_HOUR = (3, 2, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 16, 17, 18, 17, 15, 13, 12, 14, 16, 14, 10, 6)
 SHARE_OF_READERS_WHO_GO_ON = 0.52
 SHARE_OF_RELOADS = 0.08
@@ -28,7 +28,7 @@ SHARE_OF_READERS_WHO_COME_BACK = 0.15
 
 
 def add_editor() -> bool:
-    """Make the user who may enter the administration; return False where there is one already."""
+    """Create the user of the admin; return False if it exists already."""
     users = get_user_model()._default_manager
     if users.filter(username=USER).exists():
         return False
@@ -37,7 +37,7 @@ def add_editor() -> bool:
 
 
 def add_texts(today: date) -> int:
-    """Add the posts and pages that are not there yet, dated back from `today`; return how many."""
+    """Add missing posts and pages, dated back from `today`; return how many."""
     return sum(_add(model, text, today) for model, texts in ((Post, POSTS), (Page, PAGES)) for text in texts)
 
 
@@ -59,9 +59,9 @@ def _written(text: Text, today: date) -> datetime:
 
 
 def add_visits(until: datetime) -> Iterator[int]:
-    """Record the made-up visits of the 90 days up to `until`; yield the views counted of each day.
+    """Record the invented visits of the 90 days up to `until`; yield the number of views of each day.
 
-    All of it is one transaction: a run that is stopped in between leaves nothing, and the next one starts afresh.
+    All of it is one transaction, so a run that is interrupted leaves nothing behind.
     """
     with transaction.atomic():
         for day in days(until):
@@ -74,7 +74,7 @@ def days(until: datetime) -> list[date]:
 
 
 def visits(day: date, *, today: date) -> Iterator[Hit]:
-    """Yield the made-up hits of a whole day, always the same ones: for each visitor a walk from page to page."""
+    """Yield the invented hits of one day, the same in each run: each visitor walks from page to page."""
     rng = random.Random(f"{SEED} {day} {today}")
     popularity = _popularity(day, today=today)
     for _ in range(round(VISITORS_BY_WEEKDAY[day.weekday()] * rng.uniform(0.9, 1.1))):
@@ -83,14 +83,14 @@ def visits(day: date, *, today: date) -> Iterator[Hit]:
         at = timezone.make_aware(datetime.combine(day, time(hour, rng.randrange(60), rng.randrange(60))))
         for pause, (path, page_type) in _walk(rng, popularity):
             at += pause
-            # An id lives one day, so a walk ends at midnight.
+            # A visitor's id lasts one day, so a walk ends at midnight.
             if timezone.localdate(at) != day:
                 break
             yield Hit(path=path, session_id=session_id, at=at, page_type=page_type)
 
 
 def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
-    """Return how much each page is asked for on a day: a post most when it is new, not at all before."""
+    """Return the weight of each page on a day. A post has its highest weight when it is new."""
     home = {("/", "home"): 10.0}
     posts = {}
     for text in POSTS:
@@ -98,13 +98,13 @@ def _popularity(day: date, *, today: date) -> dict[tuple[str, str], float]:
         if text.published and age >= 0:
             posts[f"/{text.slug}", "blog"] = 1.5 + 14 / (1 + age)
     pages = {("/about", "page"): 1.6, ("/contact", "page"): 0.6}
-    # Was read until it was taken back.
-    taken_back = {("/colophon", "page"): 0.5} if (today - day).days > DAYS // 2 else {}
-    return home | posts | pages | taken_back
+    # This page was unpublished halfway through the 90 days.
+    unpublished = {("/colophon", "page"): 0.5} if (today - day).days > DAYS // 2 else {}
+    return home | posts | pages | unpublished
 
 
 def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Iterator[tuple[timedelta, tuple[str, str]]]:
-    """Yield what a visitor reads on one day, each time with how long after the page before."""
+    """Yield the pages that a visitor reads on one day, each with the time since the previous page."""
     places, weights = list(popularity), list(popularity.values())
     place = first = rng.choices(places, weights)[0]
     yield timedelta(), place
@@ -117,7 +117,7 @@ def _walk(rng: random.Random, popularity: dict[tuple[str, str], float]) -> Itera
 
 
 def add_heartbeats(at: datetime) -> None:
-    """Let a few made-up visitors be on the site at an instant. Their ids are always the same."""
+    """Record heartbeats of a few invented visitors, whose ids are the same in each run."""
     rng = random.Random(SEED)
     places = ["/", "/", "/a-visitor-without-a-cookie", "/a-visitor-without-a-cookie", "/pull-the-plug", "/about"]
     for path in places:

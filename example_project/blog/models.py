@@ -13,10 +13,10 @@ class EntryQuerySet(ViewsMixin, models.QuerySet):
 
 
 class Entry(models.Model):
-    """What a post and a page have in common: text at an address, shown once it is published."""
+    """The common base of posts and pages: a text with an address, visible once it is published."""
 
     title = models.CharField(max_length=500)
-    # Not unique: a draft may wait at the address of the text that it will replace.
+    # Not unique: a draft may have the address of the published text that it will replace.
     slug = models.SlugField(max_length=500)
     published = models.BooleanField(default=False)
     body = models.TextField(blank=True)
@@ -35,14 +35,14 @@ class Entry(models.Model):
 
 
 class Post(Entry):
-    """A dated text, listed on the home page."""
+    """A text with a date, listed on the home page."""
 
     class Meta:
         ordering = ["-created", "-pk"]
 
 
 class Page(Entry):
-    """A text without a date, linked from the top of every page."""
+    """A text without a date, linked at the top of every page."""
 
     class Meta:
         ordering = ["title", "pk"]

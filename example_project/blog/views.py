@@ -15,7 +15,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def entry(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show the published post or page with this slug: a post before a page, the first created first."""
+    """Show the published post or page with this slug. A post wins over a page, then the first created wins."""
     for model, template in ((Post, "blog/post.html"), (Page, "blog/page.html")):
         found = model.objects.published().filter(slug=slug).order_by("pk").first()
         if found:

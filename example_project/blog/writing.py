@@ -1,4 +1,4 @@
-"""What the example blog has to say: its posts, its pages, and how old each is when the demo is made."""
+"""The posts and pages of the example blog, and how old each is when the demo is created."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A post or a page. `days_old` counts back from the day on which the demo is made."""
+    """A post or a page. `days_old` counts back from the day on which the demo is created."""
 
     slug: str
     title: str
@@ -96,7 +96,7 @@ Pending rows are not missing from the figures, either. A count is what has been 
         body="""\
 To count visitors you need to tell them apart. The usual way is to hand each of them a number to carry around, which is what the banner at the bottom of other sites is about.
 
-This site makes the number itself, out of the address, the name that the browser gives itself, the name of the site, and a secret that is drawn anew each day. None of the first three is stored. With the day’s secret gone, nobody can go back from the number to what it was made of, and that includes us.
+This site makes the number itself, out of the address, the name that the browser gives itself, the name of the site, and a new secret each day. None of the first three is stored. With the day’s secret gone, nobody can go back from the number to what it was made of, and that includes us.
 
 ## What it costs
 

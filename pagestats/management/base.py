@@ -1,4 +1,4 @@
-"""What the commands have in common."""
+"""The base class of the commands."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections, router
 
 WHOSE_TABLES = ("pagestats", "django_q")
-"""The apps that the commands need tables of, where they are installed."""
+"""The apps whose tables the commands need, if those apps are installed."""
 
 
 class StatsCommand(BaseCommand):
-    """A command of this app: it may have any text to say, and says in a line what the database lacks.
+    """A command of this app.
 
-    What the encoding of the output lacks is written as an escape: that of a pipe on Windows knows no Chinese.
+    It escapes characters that the encoding of the output can't represent (a pipe on Windows has no Chinese). If the
+    database can't be reached or lacks a table, it reports that in one line instead of a traceback.
     """
 
     @property
     def may_escape(self) -> bool:
-        """Tell whether some of what is written may have to be escaped."""
+        """Return whether the encoding of the output may lack some characters."""
         encoding = getattr(self.stdout, "encoding", None)
         return encoding is not None and codecs.lookup(encoding).name != "utf-8"
 
@@ -39,7 +40,7 @@ class StatsCommand(BaseCommand):
 
 
 def _fault_of_databases() -> str:
-    """Return what keeps every command from its tables, "" when they are there."""
+    """Return why the commands can't use their tables, or "" if they can."""
     for app in filter(apps.is_installed, WHOSE_TABLES):
         for model in apps.get_app_config(app).get_models():
             using = router.db_for_write(model)
@@ -48,13 +49,13 @@ def _fault_of_databases() -> str:
             except DatabaseError as error:
                 return f"The database {using!r} can't be used: {str(error).strip()}"
             if model._meta.db_table not in tables:
-                return f"The database {using!r} has no table {model._meta.db_table} yet. Run manage.py migrate."
+                return f"The database {using!r} has no table {model._meta.db_table}. Run manage.py migrate."
     return ""
 
 
 @contextmanager
 def _escaping(out: Any) -> Iterator[None]:
-    """Have a stream write what it can't encode as an escape; one that encodes nothing stays as it is."""
+    """Escape what a stream can't encode while the block runs. A stream without an encoding stays as it is."""
     if not hasattr(out, "reconfigure"):
         yield
         return

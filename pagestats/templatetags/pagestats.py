@@ -1,4 +1,4 @@
-"""The tags of a site's own templates: `{% load pagestats %}`."""
+"""Template tags for your own pages: `{% load pagestats %}`."""
 
 from __future__ import annotations
 
@@ -32,36 +32,38 @@ logger = logging.getLogger("pagestats")
 register = template.Library()
 
 CACHE = 60
-"""Seconds for which a tag shows what it read, unless it says another time: 0 is none."""
+"""How many seconds a tag's value is cached by default. 0 disables the cache."""
 
 
 EVERY, MOST_EVERY = 30, 3_600
-"""Seconds between two heartbeats of a page: without another word, and at most."""
+"""Seconds between two heartbeats of a page: the default and the maximum."""
 
 
 THIS = object()
-"""What a tag is of that names nothing; None is an object that is not there."""
+"""The default of a tag's argument. It can't be None, which is what a missing object is in a template."""
 
 
 class Figure(int):
-    """A number that stands in a page as the site writes numbers there, and is one to whatever counts with it."""
+    """A number that templates show in the site's number format, and that still compares and adds up as an int."""
 
     def __html__(self) -> str:
         return conditional_escape(number_format(int(self)))
 
 
 class Listed(list[stats.Popular]):
-    """What a template is to list itself."""
+    """The rows of `pagestats_popular`, for a template to loop over. Shown directly, they are an empty text."""
 
     def __html__(self) -> str:
-        logger.warning("{% pagestats_popular %} shows nothing by itself. Write {% pagestats_popular as rows %}.")
+        logger.warning(
+            "{% pagestats_popular %} shows nothing on its own. Use {% pagestats_popular as rows %} and loop over rows."
+        )
         return ""
 
     __str__ = __html__
 
 
 class AsText(template.Node):
-    """What a tag shows, as text: with autoescape off, Django takes what a tag returns as it is."""
+    """Renders a tag as text. With autoescape off, Django would pass on the tag's return value unchanged."""
 
     def __init__(self, node: template.Node) -> None:
         self.node = node
@@ -72,7 +74,7 @@ class AsText(template.Node):
 
 
 def figure_tag(*, takes_context: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a simple tag that returns what is no text: a number, or a list."""
+    """Register a simple tag that returns a number or a list instead of text."""
 
     def registered(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
@@ -86,12 +88,12 @@ def figure_tag(*, takes_context: bool = False) -> Callable[[Callable[..., Any]],
 
 @figure_tag(takes_context=True)
 def pagestats_views(context: template.Context, thing: Any = THIS, days: int | None = None, cache: int = CACHE) -> Any:
-    """Return the views of a page. What fails is logged, and shown as nothing.
+    """Return the views of a page. If that fails, log the error and show nothing.
 
-    Arguments:
-        thing: an object, whose page is meant, or a path; without it, this page.
-        days: the last so many reporting days, today included; None is all time.
-        cache: for how many seconds the figure is kept; 0 is not at all.
+    Args:
+        thing: an object of a content source, or a path. Default: the page being rendered.
+        days: count the last so many reporting days, today included; None means all time.
+        cache: how many seconds to cache the number; 0 disables the cache.
     """
     page = partial(_path, context, thing)
     return _shown("pagestats_views", lambda path: _views(thing, path, days), page, cache, days, empty="")
@@ -99,11 +101,11 @@ def pagestats_views(context: template.Context, thing: Any = THIS, days: int | No
 
 @figure_tag(takes_context=True)
 def pagestats_active(context: template.Context, thing: Any = THIS, cache: int = 10) -> Any:
-    """Return how many are on the site now, or on a page. What fails is logged, and shown as nothing.
+    """Return how many visitors are active now. If that fails, log the error and show nothing.
 
-    Arguments:
-        thing: an object, whose page is meant, a path, or "page", which is this one; without it, the whole site.
-        cache: for how many seconds the figure is kept; 0 is not at all.
+    Args:
+        thing: an object of a content source, a path, or "page" for the page being rendered. Default: the whole site.
+        cache: how many seconds to cache the number; 0 disables the cache.
     """
     if thing is THIS:
         return _shown("pagestats_active", lambda _: stats.active_visitors(), lambda: "", cache, "site", empty="")
@@ -113,14 +115,14 @@ def pagestats_active(context: template.Context, thing: Any = THIS, cache: int = 
 
 @figure_tag()
 def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) -> Any:
-    """Return the most viewed published objects, for `as`: each with `object`, `title`, `url` and `views`.
+    """Return the most viewed published objects as rows of `object`, `title`, `url` and `views`. Needs `as name`.
 
-    What fails is logged, and there are none.
+    If that fails, log the error and return an empty list.
 
-    Arguments:
-        days: the last so many reporting days, today included; None is all time.
-        limit: at most so many.
-        cache: for how many seconds the list is kept; 0 is not at all.
+    Args:
+        days: count the last so many reporting days, today included; None means all time.
+        limit: the most rows to return.
+        cache: how many seconds to cache the list; 0 disables the cache.
     """
 
     def read(_: str) -> Listed:
@@ -131,20 +133,21 @@ def pagestats_popular(days: int | None = 7, limit: int = 5, cache: int = CACHE) 
 
 @register.simple_tag
 def pagestats_tracker(*, every: int | str = EVERY, hash: bool = False) -> str:
-    """Return the tracker's script tag, the same for everybody who gets this page, now or out of a cache.
+    """Return the tracker's script tag. It is the same for every visitor, so the page may be cached.
 
-    Arguments:
-        every: whole seconds between two heartbeats, about: 1 to 3,600. Any other is 30, and the log says so.
-        hash: True where the part of an address behind its # makes another page.
+    Args:
+        every: about how many seconds between two heartbeats, a whole number from 1 to 3,600. For any other value, log a
+            warning and use 30.
+        hash: True if addresses that differ only after the # are different pages.
     """
     try:
         urls = [reverse(f"pagestats_beacons:{name}") for name in ("script", "views", "beats")]
     except NoReverseMatch:
-        logger.warning("There is no tracker without its URLs. Add path('hello/', include('pagestats.beacons')).")
+        logger.warning("{% pagestats_tracker %} needs its URLs. Add path('hello/', include('pagestats.beacons')).")
         return ""
     seconds = int(every) if re.fullmatch("[0-9]{1,4}", str(every)) else 0
     if not 1 <= seconds <= MOST_EVERY:
-        logger.warning("every is %r, not a number of seconds from 1 to %d, so it is %d.", every, MOST_EVERY, EVERY)
+        logger.warning("every is %r, not a whole number from 1 to %d. Using %d seconds.", every, MOST_EVERY, EVERY)
         seconds = EVERY
     rendered = round(instant(None).timestamp() * 1000)
     options = {"session": conf.IDENTITY == "client", "hash": hash, **dict.fromkeys(conf.OPT_OUTS, True)}
@@ -162,33 +165,33 @@ def _views(thing: Any, path: str, days: int | None) -> int:
 
 
 def _path(context: template.Context, thing: Any) -> str:
-    """Return the path of an object's page, of this page, or of a path, which is its own; "" where there is none."""
+    """Return the path that a tag's argument stands for; "" if an object has no page."""
     if isinstance(thing, Model):
         return content.path_of(thing) or ""
     if thing is THIS or thing == "page":
         return path_of(_request(context))
     if isinstance(thing, str) and thing.startswith("/"):
         return thing
-    raise stats.Refused(f"{thing!r} is no object, no path and not 'page'. A variable that is not there is ''.")
+    raise stats.Refused(f"{thing!r} is not an object, a path or 'page'. An undefined template variable is ''.")
 
 
 def _request(context: template.Context) -> HttpRequest:
-    """Return the request of the page that is shown."""
+    """Return the request of the page being rendered."""
     if isinstance(request := context.get("request"), HttpRequest):
         return request
     raise stats.Refused(
-        "There is no request in the context of the template. Add the context processor"
-        " django.template.context_processors.request, or name an object."
+        "The template context has no request. Add the context processor django.template.context_processors.request, or"
+        " pass an object or a path to the tag."
     )
 
 
 def _shown(
     tag: str, read: Callable[[str], Any], page: Callable[[], str], seconds: int, *arguments: Any, empty: Any
 ) -> Any:
-    """Return what is cached, else what is read; `empty` when that fails. A page matters more than its statistics."""
+    """Return the cached value, or read it; return `empty` if that fails. A page matters more than its statistics."""
     try:
         if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
-            raise stats.Refused(f"cache is {seconds!r}, not a number of seconds. Use 0 to keep nothing.")
+            raise stats.Refused(f"cache is {seconds!r}, not a number of seconds. Use 0 to disable the cache.")
         path = page()
         key = _key(tag, path, *arguments)
         cached = kept([key]).get(key) if seconds else None
@@ -197,16 +200,17 @@ def _shown(
                 cached = (read(path),)
             if seconds:
                 keep({key: cached}, seconds=seconds)
-    except Exception:  # of the database, a setting, an argument, or the site's own code that makes a path
+    except Exception:  # from the database, a setting, an argument, or the site's own code that builds a path
         logger.exception("{%% %s %%} could not be shown.", tag)
         return empty
     return Figure(cached[0]) if isinstance(cached[0], int) else cached[0]
 
 
 def _beside_the_page() -> AbstractContextManager[Any]:
-    """Keep an error away from a transaction that the page has open, if it has; and open none by itself.
+    """Return a savepoint if the page has a transaction open, so that an error here can't break that transaction.
 
-    One of its own may be a writer's (SQLite with `transaction_mode`), and wait for others.
+    Otherwise return a block that does nothing. Opening a transaction could take the write lock (SQLite with
+    `transaction_mode`) and wait for other writers.
     """
     using = router.db_for_read(PageView)
     return transaction.atomic(using=using) if connections[using].in_atomic_block else nullcontext()

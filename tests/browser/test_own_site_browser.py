@@ -93,7 +93,7 @@ def test_the_page_that_stands_alone_is_accessible_empty_and_full(
 ) -> None:
     page = visitor(javascript=True, color_scheme=color_scheme).new_page()
     look_at(page, "/standalone/")
-    expect(page.get_by_text("Nobody is on a page that is shown here.")).to_be_visible()
+    expect(page.get_by_text("Nobody is on the pages shown here.")).to_be_visible()
     expect(page.get_by_role("table")).to_have_count(0)
     request.getfixturevalue("filled")
     look_at(page, "/standalone/")
@@ -164,7 +164,7 @@ def test_the_column_and_the_panel_of_the_admin_are_accessible(
         assert page.locator(".pagestats-panel figure").count() == (title == "The first post")
     read(page, "/admin/blog/post/")
     page.get_by_role("link", name="Nowhere").click()
-    expect(page.get_by_text("This has no page of its own yet.")).to_be_visible()
+    expect(page.get_by_text("This object has no page yet.")).to_be_visible()
 
 
 @alone
@@ -177,14 +177,14 @@ def test_the_public_page_follows_who_comes_and_says_when_it_can_not(
     log_in(page)  # and is told no more than anybody
     read(page, "/standalone/")
     rows = page.locator("[data-pagestats=by_path] tr")
-    stale = page.get_by_text("The site does not answer now")
+    stale = page.get_by_text("Can’t reach the site")
     expect(rows).to_have_count(0)
     read(visitor().new_page(), "/", "/first")
     with page.expect_response(re.compile(r"/standalone/\?active$")):
         page.clock.fast_forward(LONGER_THAN_A_PAUSE)
     expect(page.locator("[data-pagestats=visitors]")).to_have_text("1")
     expect(rows).to_have_text(["The first post /first1"])
-    expect(page.get_by_text("Nobody is on a page")).to_be_hidden()
+    expect(page.get_by_text("Nobody is on the pages")).to_be_hidden()
     expect(stale).to_be_hidden()
     page.route("**/standalone/?active", lambda route: route.abort())
     page.clock.fast_forward(LONGER_THAN_A_PAUSE)

@@ -104,9 +104,9 @@ def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
     with pytest.raises(CommandError, match=r"1 pending page view of before 1970-01-02.* Correct or delete"):
         run("pagestats_prune", before=T0.date() + DAY)
     PageView.objects.filter(timestamp=nowhen[0]).delete()
-    assert "Pruned 1 page view" in run("pagestats_prune", before=T0.date() + 2 * DAY)
+    assert "Deleted 1 page view" in run("pagestats_prune", before=T0.date() + 2 * DAY)
     raw_views([("/a", "t", T0 + 9 * DAY), ("/b", "t", nowhen[0])])
-    assert "Would erase: 2 page views of 1 session" in run("pagestats_erase", "t", dry_run=True)
+    assert "Would erase 2 page views of 1 session" in run("pagestats_erase", "t", dry_run=True)
     run("pagestats_erase", "t")
     assert set(PageView.objects.values_list("timestamp", flat=True)) == {*nowhen[1:]}
 
@@ -124,7 +124,9 @@ def test_drift_is_listed_without_what_would_steer_a_terminal():
 
 @pytest.mark.parametrize(("command", "argument"), [("pagestats_prune", "--before"), ("pagestats_report", "START")])
 def test_what_is_no_day_is_refused_alike(command, argument):
-    with pytest.raises(CommandError, match=f"argument {argument}: '2026-13-01' is not a day, such as 2026-01-31."):
+    with pytest.raises(
+        CommandError, match=f"argument {argument}: '2026-13-01' is not a date. Write it like 2026-01-31."
+    ):
         call_command(command, *(["--before"] if argument == "--before" else []), "2026-13-01")
 
 
@@ -144,12 +146,12 @@ def test_pagestats_erase_says_what_it_would_do_and_what_it_did():
     folded([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0), ("/b", "t", T0)])
     before = everything()
     found = "2 page views of 1 session on 2 reporting days"
-    assert run("pagestats_erase", "s", dry_run=True) == f"Would erase: {found}"
-    assert run("pagestats_erase", "s", forget=True, dry_run=True) == f"Would forget whose they are: {found}"
+    assert run("pagestats_erase", "s", dry_run=True) == f"Would erase {found}"
+    assert run("pagestats_erase", "s", forget=True, dry_run=True) == f"Would anonymise {found}"
     assert run("pagestats_erase", "nobody") == "No page views of 'nobody'"
     assert everything() == before
     assert run("pagestats_erase", "s") == "Erased 2 page views"
-    assert run("pagestats_erase", "t", forget=True) == "Forgot whose 2 page views are"
+    assert run("pagestats_erase", "t", forget=True) == "Anonymised 2 page views"
     assert run("pagestats_erase", "t", forget=True) == "No page views of 't'"
 
 
@@ -158,19 +160,19 @@ def test_pagestats_erase_takes_the_value_of_a_cookie(rf, settings):
     settings.PAGESTATS_IDENTITY = "cookie"
     visitor = identify(rf.get("/a"), at=T0)
     folded([("/a", visitor.session_id, T0)])
-    assert run("pagestats_erase", f"{visitor.session_id}:not-signed-so", dry_run=True).startswith("Would erase: 1 page")
+    assert run("pagestats_erase", f"{visitor.session_id}:not-signed-so", dry_run=True).startswith("Would erase 1 page")
     assert run("pagestats_erase", visitor.cookie.value) == "Erased 1 page view"
 
 
 @pytest.mark.django_db
 def test_pagestats_erase_says_that_there_is_a_heartbeat_alone():
     record_heartbeat(Hit(path="/a", session_id="s", at=T0))
-    assert run("pagestats_erase", "s", dry_run=True) == "No page views of 's', and a heartbeat to erase"
+    assert run("pagestats_erase", "s", dry_run=True) == "No page views of 's'. Would erase its heartbeat"
     assert ActiveSession.objects.count() == 1
-    assert run("pagestats_erase", "s", forget=True) == "No page views of 's', and its heartbeat was forgotten"
+    assert run("pagestats_erase", "s", forget=True) == "No page views of 's'. Anonymised its heartbeat"
     (random_id,) = ActiveSession.objects.values_list("session_id", flat=True)
     assert random_id != "s"
-    assert run("pagestats_erase", random_id).endswith(", and its heartbeat was erased")
+    assert run("pagestats_erase", random_id).endswith(". Erased its heartbeat")
     assert not ActiveSession.objects.exists()
 
 
@@ -191,7 +193,7 @@ def test_pagestats_erase_refuses_sealed_days_and_forgets_them():
     run("pagestats_prune", "--before", "2026-03-16")
     with pytest.raises(CommandError, match="of 2026-03-14, were pruned"):
         run("pagestats_erase", "s")
-    assert run("pagestats_erase", "s", forget=True) == "Forgot whose 0 page views are"
+    assert run("pagestats_erase", "s", forget=True) == "Anonymised 0 page views"
 
 
 @pytest.mark.django_db
@@ -199,7 +201,7 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
     folded([("/a", "s", T0), ("/a", "t", T0 + 3 * DAY)])
     before = everything()
     assert run("pagestats_prune", "--before", "2026-03-16", dry_run=True) == (
-        "Would prune: 1 page view of 1 session on 1 reporting day, before 2026-03-16"
+        "Would delete 1 page view of 1 session on 1 reporting day, before 2026-03-16"
     )
     with pytest.raises(CommandError, match="PAGESTATS_KEEP_PAGE_VIEWS is None"):
         run("pagestats_prune")
@@ -207,10 +209,10 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
         run("pagestats_prune", "--before", "0001-01-01", "--dry-run")
     with pytest.raises(CommandError, match="days to come"):
         run("pagestats_prune", "--before", "2199-12-31")
-    with pytest.raises(CommandError, match=r"'soon' is not a day"):
+    with pytest.raises(CommandError, match=r"'soon' is not a date"):
         call_command("pagestats_prune", "--before", "soon")
     assert everything() == before
-    assert run("pagestats_prune", "--before", "2026-03-16") == "Pruned 1 page view before 2026-03-16"
+    assert run("pagestats_prune", "--before", "2026-03-16") == "Deleted 1 page view before 2026-03-16"
     settings.PAGESTATS_KEEP_PAGE_VIEWS = 2 * DAY
     PageView.objects.update(timestamp=timezone.now())
     assert run("pagestats_prune").startswith("No page views before ")
@@ -221,14 +223,14 @@ def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
     folded([("/a", "s", T0), ("/b", "t", T0)])
     before = everything()
     assert run("pagestats_merge_paths", "/a", "/b", dry_run=True) == (
-        "Would move: 1 page view of 1 session on 1 reporting day"
+        "Would move 1 page view of 1 session on 1 reporting day"
     )
     with pytest.raises(CommandError, match="source and target are both '/a'"):
         run("pagestats_merge_paths", "/a", "/a")
     assert everything() == before
     assert run("pagestats_merge_paths", "/a", "/b") == "Moved 1 page view from '/a' to '/b'"
     assert run("pagestats_merge_paths", "/a", "/b") == "No page views of '/a'"
-    assert run("pagestats_merge_paths", "a", "/b") == "No page views of 'a'. Paths begin with a slash"
+    assert run("pagestats_merge_paths", "a", "/b") == "No page views of 'a'. Paths begin with a slash: /a"
 
 
 @pytest.mark.django_db
@@ -237,7 +239,7 @@ def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
 def test_pagestats_merge_paths_refuses_a_target_that_is_no_page(settings, target, dry_run):
     folded([("/a", "s", T0)])
     before = everything()
-    why = f"target is {re.escape(repr(target))}, which no URL pattern of the site has.* one view is enough: open it"
+    why = f"target is {re.escape(repr(target))}, which matches no URL pattern of the site.* open it once"
     with pytest.raises(CommandError, match=why):
         run("pagestats_merge_paths", "/a", target, dry_run=dry_run)
     assert everything() == before
@@ -256,9 +258,9 @@ def test_backfill_aggregates_rebuilds_in_the_time_zone_of_the_site(settings, mon
     settings.TIME_ZONE = "Asia/Kathmandu"
     before = everything()
     assert run("backfill_aggregates", rebuild=True, dry_run=True) == (
-        "Would rebuild in Asia/Kathmandu: 2 page views of 2 sessions on 1 reporting day"
+        "Would rebuild the rollups of 2 page views of 2 sessions on 1 reporting day, in Asia/Kathmandu"
     )
-    with pytest.raises(CommandError, match="--dry-run is for --rebuild"):
+    with pytest.raises(CommandError, match="--dry-run needs --rebuild"):
         run("backfill_aggregates", dry_run=True)
     assert everything() == before
     assert "Europe/Amsterdam, but TIME_ZONE is Asia/Kathmandu. Run `manage.py backfill_aggregates --rebuild`" in run(
@@ -284,16 +286,16 @@ def test_the_doctor_tells_in_one_screen_what_a_question_needs():
     told = run("pagestats_doctor", remote_addr="10.0.0.1", x_forwarded_for="6.6.6.6, 203.0.113.9")
     for fact in (
         "recording is on",
-        "identity: anonymous; an id lives one reporting day",
+        "identity: anonymous; a visitor's id lasts one reporting day",
         "reporting zone: Europe/Amsterdam",
-        "rollups: immediate; page views are kept for ever",
+        "rollups: immediate; page views kept for ever",
         "trusted proxies: loopback, private, link-local, unix",
         "The client is 203.0.113.9: the nearest of X-Forwarded-For that is no trusted proxy.",
-        "none: no anonymous id was ever made",
+        "none (no anonymous ids yet)",
         "1 page view pending",
         "pagestats clean-up: not made yet",
         "no clean-up has run yet",
-        "never verified; manage.py verify_aggregates",
+        "never verified; run manage.py verify_aggregates",
         "1,234  not_stored (bot)",
     ):
         assert fact in told, told
@@ -307,9 +309,9 @@ def test_a_pruning_says_the_day_of_the_seal_when_it_finishes_what_a_killed_one_l
         next(chunks)
     earlier, sealed = (T0 + 2 * DAY).date(), (T0 + 4 * DAY).date()
     told = run("pagestats_prune", before=earlier, dry_run=True)
-    assert told == f"Would prune: 3 page views of 1 session on 3 reporting days, before {sealed}"
+    assert told == f"Would delete 3 page views of 1 session on 3 reporting days, before {sealed}"
     done = run("pagestats_prune", before=earlier)
-    assert done == f"Pruned 3 page views before {sealed}, and 1 before it was stopped"
+    assert done == f"Deleted 3 page views before {sealed} (1 more in an earlier run)"
     assert run("pagestats_prune", before=earlier) == f"No page views before {sealed}"
 
 

@@ -160,7 +160,7 @@ def test_the_panel_draws_each_day_and_names_the_zone(admin_client):
     assert bars[0][1] == "40.0"
     first = date_format(today - timedelta(days=29))
     zone = timezone.get_default_timezone_name()
-    assert f"Views a day, {first} to {date_format(today)} ({zone}), at most 5." in page
+    assert f"Views per day, {first} to {date_format(today)} ({zone}), at most 5." in page
 
 
 REGULAR = {**SOURCES["posts"], "url_name": "regular", "arguments": {"slug": "slug"}}
@@ -191,7 +191,7 @@ def test_a_model_can_be_edited_while_page_views_can_not_be_read(admin_client, mo
     pk = Post.objects.get(slug="second").pk
     page = admin_client.get(f"/own/blog/post/{pk}/change/")
     assert page.status_code == 200
-    assert "The figures can’t be read now." in page.content.decode()
+    assert "Page views aren’t available right now." in page.content.decode()
     [logged] = expected_errors()
     assert str(logged.exc_info[1]) == "no page views today"
 
@@ -199,7 +199,7 @@ def test_a_model_can_be_edited_while_page_views_can_not_be_read(admin_client, mo
 def test_the_list_is_there_with_a_range_that_is_none(admin_client, monkeypatch):
     monkeypatch.setattr(PostAdmin, "views_days", 5_000)
     [warning] = PostAdmin(Post, site).check()
-    assert (warning.id, warning.hint) == ("pagestats.W006", "Until they can, the column of views is empty.")
+    assert (warning.id, warning.hint) == ("pagestats.W006", "The column of views stays empty until this is fixed.")
     assert column(admin_client.get("/own/blog/post/?o=1")) == ["-", "-", "-"]
 
 
@@ -242,7 +242,7 @@ def test_the_panel_leads_to_all_figures_of_the_page_where_the_admin_site_has_the
 def test_an_object_without_a_page_says_so(admin_client):
     post = Post.objects.create(title="Draft", slug="", published=False)
     page = admin_client.get(f"/own/blog/post/{post.pk}/change/").content.decode()
-    assert "This has no page of its own yet." in page
+    assert "This object has no page yet." in page
 
 
 def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):

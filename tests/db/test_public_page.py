@@ -259,8 +259,8 @@ def test_the_window_that_it_tells_of_is_that_of_the_setting(client, settings):
 def test_a_site_without_a_page_to_show_says_so(client, settings):
     settings.PAGESTATS_CONTENT = {}
     shown = texts(client.get("/stats/"))
-    assert "No page that is shown here has been viewed yet." in shown
-    assert "Nobody is on a page that is shown here." in shown
+    assert "None of the pages shown here has been viewed yet." in shown
+    assert "Nobody is on the pages shown here." in shown
     PageView.objects.all().delete()
     for derived in (PageTotal, Rollup, Visitor):
         derived.objects.all().delete()

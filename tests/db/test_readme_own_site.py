@@ -63,7 +63,7 @@ def test_each_tag_shows_the_views(post, rf, tag):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_each_call_tells_the_views(post, call):
+def test_each_call_returns_the_views(post, call):
     told = eval(call, {"post": post, "Post": Post, "views_of": stats.views_of})
     if isinstance(told, int):
         assert told == (3 if "days=7" in call else 4)

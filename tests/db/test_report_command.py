@@ -98,8 +98,8 @@ def test_a_report_says_what_cannot_be_told():
     ("arguments", "options", "why"),
     [
         (["2026-03-15", "2026-03-14"], {}, "start is 2026-03-15, after end"),
-        (["yesterday"], {}, "argument START: 'yesterday' is not a day, such as 2026-01-31."),
-        (["2026-03-14", "x"], {}, "argument END: 'x' is not a day"),
+        (["yesterday"], {}, "argument START: 'yesterday' is not a date. Write it like 2026-01-31."),
+        (["2026-03-14", "x"], {}, "argument END: 'x' is not a date"),
         (["2026-03-14"], {"days": 3}, "START and --days are two ways to name a range."),
         ([], {"days": 0}, "--days is 0, not a number from 1 to 3,660."),
         ([], {"days": 10**9}, "--days is 1000000000, not a number from 1 to 3,660."),

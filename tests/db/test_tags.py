@@ -186,7 +186,7 @@ def test_a_path_is_its_own_page_and_a_word_is_none(rf, expected_errors):
     assert shown == "2 0 1"
     assert render("[{% pagestats_active typo %}{% pagestats_views typo %}{% pagestats_active 'pgae' %}]", rf) == "[]"
     assert [str(error.exc_info[1]) for error in expected_errors()] == [
-        f"{word!r} is no object, no path and not 'page'. A variable that is not there is ''."
+        f"{word!r} is not an object, a path or 'page'. An undefined template variable is ''."
         for word in ("", "", "pgae")
     ]
 
@@ -197,7 +197,7 @@ def test_an_object_that_is_none_is_no_other_page_and_not_the_site(rf, expected_e
     assert render("{% pagestats_views %}{% pagestats_active %}", rf) == "11"
     tags = "[{% pagestats_views post %}{% pagestats_views post days=7 %}{% pagestats_active post %}]"
     assert render(tags, rf, post=Post.objects.first()) == "[]"
-    assert {str(error.exc_info[1])[:17] for error in expected_errors()} == {"None is no object"}
+    assert {str(error.exc_info[1])[:21] for error in expected_errors()} == {"None is not an object"}
 
 
 def test_a_page_without_a_request_shows_nothing(expected_errors):
@@ -237,7 +237,7 @@ def test_the_cache_knows_pages_arguments_and_languages_apart(rf):
 @pytest.mark.django_db
 def test_what_is_popular_shows_nothing_by_itself(rf, caplog):
     assert render("{% pagestats_popular %}|", rf) == "|"
-    assert "shows nothing by itself. Write {% pagestats_popular as rows %}." in caplog.text
+    assert "shows nothing on its own. Use {% pagestats_popular as rows %}" in caplog.text
 
 
 @pytest.mark.django_db
@@ -246,4 +246,4 @@ def test_a_tag_with_no_time_to_be_cached_says_so(rf, expected_errors, cache):
     assert render("{% pagestats_views '/a' cache=" + cache + " %}|", rf) == "|"
     (record,) = expected_errors()
     assert record.getMessage() == "{% pagestats_views %} could not be shown."
-    assert "not a number of seconds. Use 0 to keep nothing." in str(record.exc_info[1])
+    assert "not a number of seconds. Use 0 to disable the cache." in str(record.exc_info[1])

@@ -55,26 +55,26 @@ def test_what_was_recorded_instead_is_said(post, client):
         with assert_recorded("/hello"):
             client.get("/")
 
-    assert said(block) == "A page view of '/hello' should have been recorded, and none was; recorded: '/' 1 ×."
+    assert said(block) == "A page view of '/hello' should have been recorded, but 0 were; recorded: '/' 1 ×."
 
     def twice():
         with assert_recorded(post, times=2):
             client.get("/hello")
             client.get("/hello")
 
-    assert said(twice).endswith(" and 1 was; recorded: '/hello' 1 ×; not recorded: repeat.")
+    assert said(twice).endswith(" but 1 was; recorded: '/hello' 1 ×; not recorded: repeat.")
 
 
 def test_why_it_was_not_is_said(post, client):
-    assert said(lambda: ask(client, "/nowhere")).endswith("none was; not recorded: status.")
+    assert said(lambda: ask(client, "/nowhere")).endswith("but 0 were; not recorded: status.")
     assert said(lambda: ask(client, headers={"user-agent": "Googlebot/2.1"})).endswith(
-        "not recorded: bot; to be no robot, a test asks with pagestats.testing.Browser."
+        "not recorded: bot; the client was treated as a bot: use pagestats.testing.Browser."
     )
     tallies.write()
     assert said(lambda: ask(client, headers={"user-agent": "Googlebot/2.1"})).endswith(
-        "not recorded: bot; to be no robot, a test asks with pagestats.testing.Browser."
+        "not recorded: bot; the client was treated as a bot: use pagestats.testing.Browser."
     )
-    assert said(_nothing).endswith("see that pagestats.middleware.PageViewMiddleware is in MIDDLEWARE.")
+    assert said(_nothing).endswith("check that pagestats.middleware.PageViewMiddleware is in MIDDLEWARE.")
 
 
 def _nothing():
@@ -99,14 +99,14 @@ def test_nothing_is_recorded_for_a_reason(post, client):
         with assert_not_recorded():
             client.get("/hello")
 
-    assert said(recorded) == "No page view should have been recorded, and 1 was; recorded: '/hello' 1 ×."
+    assert said(recorded) == "No page view should have been recorded, but 1 was; recorded: '/hello' 1 ×."
 
     def another_reason():
         with assert_not_recorded(reason="no_store"):
             client.get("/nowhere")
 
     assert said(another_reason) == (
-        "A page view should have been left out for the reason 'no_store', and none was; not recorded: status."
+        "A page view should have been dropped with the reason 'no_store'; not recorded: status."
     )
     with assert_not_recorded("/"):
         client.get("/hello")
@@ -126,10 +126,10 @@ def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expecte
         raise DatabaseError("no disk")
 
     for wrong, words in (
-        (never, "none was; not recorded: repeat."),
+        (never, "but 0 were; not recorded: repeat."),
         (twice, "2 were; recorded: '/hello' 2 ×."),
-        (elsewhere, "none was; recorded: '/hello/' 2 ×."),
-        (broken, "none was; not recorded: DatabaseError."),
+        (elsewhere, "but 0 were; recorded: '/hello/' 2 ×."),
+        (broken, "but 0 were; not recorded: DatabaseError."),
     ):
         monkeypatch.setattr(middleware, "record_visit", wrong)
         assert said(partial(ask, client, times=1)).endswith(words)
@@ -146,7 +146,7 @@ def test_what_is_not_recorded_since_recording_fails_is_no_success(post, client, 
         with assert_not_recorded("/hello"):
             client.get("/hello")
 
-    assert said(block).endswith(" and recording failed; none was; not recorded: DatabaseError.")
+    assert said(block).endswith(" but recording failed; not recorded: DatabaseError.")
     with assert_not_recorded(reason="DatabaseError"):
         client.get("/hello")
     assert len(expected_errors()) == 2
@@ -191,7 +191,7 @@ class Awaited(TestCase):
             await self.async_client.get("/")
         async with assert_not_recorded("/", reason="bot"):
             await self.async_client.get("/", headers={"User-Agent": "Googlebot/2.1"})
-        with pytest.raises(AssertionError, match="none was; not recorded: repeat"):
+        with pytest.raises(AssertionError, match="but 0 were; not recorded: repeat"):
             async with assert_recorded("/"):
                 await self.async_client.get("/")
         with pytest.raises(ZeroDivisionError):
@@ -232,7 +232,7 @@ def test_as_many_views_as_count_are_made_whatever_the_window(db, settings):
     assert add_views("/b", until=T0) == 1
     assert add_views("/c", 20, visitors=20, until=T0) == 20
     with pytest.raises(
-        ValueError, match=r"^2 views of one visitor on one day .* within 7 days.* Ask for 2 visitors\.$"
+        ValueError, match=r"^2 views by one visitor don't fit into a day.* within 7 days.* Use visitors=2\.$"
     ):
         add_views("/d", 2)
 
@@ -245,13 +245,13 @@ def test_a_browser_by_any_way_to_name_it(db):
 
 @pytest.mark.parametrize("arguments", [{"views": 45}, {"views": 90, "visitors": 2}, {"visitors": 0}])
 def test_more_views_than_would_count_are_refused(db, arguments):
-    with pytest.raises(ValueError, match="Ask for"):
+    with pytest.raises(ValueError, match=r"Use |needs at least"):
         add_views("/a", **arguments)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("asked", [{"views": 0}, {"days": 0}, {"visitors": 0}, {"views": 2, "visitors": 5}])
 def test_views_that_nobody_can_have_are_not_made_up(asked):
-    with pytest.raises(ValueError, match="Ask for"):
+    with pytest.raises(ValueError, match=r"Use |needs at least"):
         add_views("/a", **asked)
     assert not PageView.objects.exists()

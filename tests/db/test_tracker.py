@@ -40,7 +40,7 @@ def now():
 
 def test_the_small_copy_is_that_of_the_file_and_takes_a_kilobyte(capsys):
     small = (FOLDER / "tracker.min.js").read_text()
-    assert small.strip() == rjsmin.jsmin((FOLDER / "tracker.js").read_text()), "make tracker writes it anew"
+    assert small.strip() == rjsmin.jsmin((FOLDER / "tracker.js").read_text()), "run make tracker"
     size = len(gzip.compress(small.strip().encode(), 9, mtime=0))
     with capsys.disabled():
         print(f"\nthe tracker: {size} bytes gzipped")
@@ -78,7 +78,7 @@ def test_the_tag_says_what_is_set_otherwise(settings):
 def test_a_time_that_is_none_does_not_have_browsers_send_without_a_pause(every, caplog):
     tag = Template("{% load pagestats %}{% pagestats_tracker every=every %}").render(Context({"every": every}))
     assert 'data-every="30"' in tag
-    assert f"every is {every!r}, not a number of seconds from 1 to 3600" in caplog.text
+    assert f"every is {every!r}, not a whole number from 1 to 3600" in caplog.text
 
 
 @pytest.mark.parametrize("every", [1, "20", 3_600])

@@ -711,7 +711,7 @@ def run(*args: Any, **options: Any) -> str:
 
 def test_the_command_says_that_all_is_exact_and_leaves_a_run(some_site: None) -> None:
     raw_views([("/p", "p", T0)])
-    assert run() == "Exact: 18 cells of 4 days, 3 pages and 3 visitors agree with 9 page views"
+    assert run() == "Exact: 18 rollup rows of 4 days, 3 pages and 3 visitors match 9 page views"
     verified = Run.objects.get()
     assert (verified.kind, verified.status, verified.processed) == ("verify", "finished", 27)
     assert verified.result == {
@@ -731,7 +731,9 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
     record_page_views(a_hit(path=f"/{number}") for number in range(5))
     Rollup.objects.filter(dimension="page").update(views=1234)
     out = StringIO()
-    with pytest.raises(CommandError, match=r"^5 figures differ from the page views\. manage\.py .* --repair"):
+    with pytest.raises(
+        CommandError, match=r"^5 figures differ from the page views\. To fix, run manage\.py .* --repair"
+    ):
         call_command("verify_aggregates", "--limit=2", stdout=out)
     assert out.getvalue().splitlines() == [
         "rollup page /0 on 2026-03-14: views is 1,234, counted 1",
@@ -740,10 +742,10 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
     ]
     assert Run.objects.get().result["drift"] == 5
     assert run("--repair", "--limit=1").splitlines() == [
-        "set right: rollup page /0 on 2026-03-14: views is 1,234, counted 1",
+        "repaired: rollup page /0 on 2026-03-14: views is 1,234, counted 1",
         "… and 4 more",
-        "Set 5 figures right",
-        "Exact: 6 cells of 1 day, 5 pages and 1 visitor agree with 5 page views",
+        "Repaired 5 figures",
+        "Exact: 6 rollup rows of 1 day, 5 pages and 1 visitor match 5 page views",
     ]
     assert run("--repair").startswith("Exact: ")
     with pytest.raises(CommandError, match="--limit is -1"):
@@ -751,7 +753,7 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
 
 
 def test_the_command_says_what_is_sealed(sealed_site: None) -> None:
-    assert run().splitlines()[0] == ("Days before 2026-03-16 are sealed: their page views were pruned. Not judged")
+    assert run().splitlines()[0] == "Skipped days before 2026-03-16: their page views have been pruned"
 
 
 def test_a_drift_says_where_it_is() -> None:

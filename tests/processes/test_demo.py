@@ -130,15 +130,15 @@ def test_the_demo_serves_a_site_with_its_visits_and_a_second_run_doubles_nothing
     assert f"{before['visitors']:,}" in stats
     assert "Viewing now" in stats
     said = first.read_text()
-    assert f"Recorded {before['page views']:,} made-up page views." in said
+    assert f"Recorded {before['page views']:,} invented page views." in said
     for line in (r"Site +URL/\n", r"Stats +URL/stats/\n", r"Admin +URL/admin/\n", r"Login +demo, password demo\n"):
         assert re.search(line.replace("URL", re.escape(url)), said), said
 
     with demo_running(database, second, stop=signal.SIGTERM):
         assert counts(database) == before
     said = second.read_text()
-    assert "The posts and pages are there already." in said
-    assert "The page views are there already." in said
+    assert "The posts and pages exist already." in said
+    assert "The page views exist already." in said
     assert "Added" not in said
     assert "Recorded" not in said
 
@@ -154,7 +154,7 @@ def test_the_demo_refuses_a_site_that_is_not_for_debugging(tmp_path: Path) -> No
         check=False,
     )
     assert finished.returncode == 1
-    assert "DEBUG is off" in finished.stderr
+    assert "DEBUG is False" in finished.stderr
 
 
 def days(today: date) -> list[date]:

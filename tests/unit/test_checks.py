@@ -85,12 +85,16 @@ SOURCE = {"model": "blog.Post", "published": {}, "title": "title", "slug": "slug
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("CONTENT", {"posts": SOURCE, 1: SOURCE}, "1 is no text"),
+        ("CONTENT", {"posts": SOURCE, 1: SOURCE}, "1 is not a string"),
         ("CONTENT", {"posts": "blog.Post"}, "'posts' is 'blog.Post', not a dict"),
         ("CONTENT", {"posts": {k: v for k, v in SOURCE.items() if k != "published"}}, "'posts' lacks 'published'"),
-        ("CONTENT", {"posts": {**SOURCE, "slug": ""}}, "'posts' has '' for 'slug', not a text"),
+        ("CONTENT", {"posts": {**SOURCE, "slug": ""}}, "'posts' has '' for 'slug', not a string"),
         ("CONTENT", {"posts": {**SOURCE, "published": None}}, "'posts' has None for 'published', not a dict"),
-        ("CONTENT", {"posts": {**SOURCE, "published": {1: 2}}}, "'posts' has a lookup in 'published' that is no text"),
+        (
+            "CONTENT",
+            {"posts": {**SOURCE, "published": {1: 2}}},
+            "'posts' has a lookup in 'published' that is not a string",
+        ),
         (
             "CONTENT",
             {"posts": {**SOURCE, "url_name": "post", "arguments": {}}},
@@ -99,7 +103,7 @@ SOURCE = {"model": "blog.Post", "published": {}, "title": "title", "slug": "slug
         (
             "CONTENT",
             {"posts": {**{k: v for k, v in SOURCE.items() if k != "slug"}, "url_name": "post", "arguments": {"a": 1}}},
-            "'posts' has something in 'arguments' that is no text",
+            "'posts' has a name or a lookup in 'arguments' that is not a string",
         ),
         ("TRUSTED_PROXIES", ["unix", "10.0.0.1/8"], "10.0.0.1/8 has host bits set, write 10.0.0.0/8"),
         ("CLIENT_PATHS", ["/a", "("], "'(', missing ), unterminated subpattern at position 0"),
@@ -330,6 +334,6 @@ def test_a_client_path_that_no_path_can_match_is_told(settings, pattern):
     settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", pattern]
     (message,) = ours()
     assert message.id == "pagestats.E001"
-    assert f"{pattern!r}, which matches no path: each begins with a slash" in message.msg
+    assert f"{pattern!r}, which matches no path, because every path begins with a slash" in message.msg
     settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", r"^/app/.*", r"(/en)?/app", ".*"]
     assert ours() == []

@@ -13,20 +13,20 @@ register = template.Library()
 
 @register.simple_tag
 def published_pages() -> EntryQuerySet:
-    """Return the pages that the top of every page links to."""
+    """Return the pages that are linked at the top of every page."""
     return Page.objects.published()
 
 
 @register.filter
 def prose(text: str) -> SafeString:
-    """Return plain text as HTML: a blank line parts paragraphs, `## ` begins a heading, backquotes mark code."""
+    """Return plain text as HTML: blank lines separate paragraphs, `## ` starts a heading, backquotes mark code."""
     blocks = re.split(r"\n\s*\n", text.strip())
     return format_html_join("\n", "{}", ((_block(block),) for block in blocks if block))
 
 
 @register.filter
 def lead(text: str) -> SafeString:
-    """Return the first paragraph as HTML without its own element."""
+    """Return the first paragraph as HTML, without the element around it."""
     return _inline(re.split(r"\n\s*\n", text.strip())[0])
 
 
@@ -37,5 +37,5 @@ def _block(block: str) -> SafeString:
 
 
 def _inline(text: str) -> SafeString:
-    # The text is escaped first, so the only elements in the result are those made here.
+    # The text is escaped first, so the only elements in the result are those added here.
     return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))

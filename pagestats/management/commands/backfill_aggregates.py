@@ -1,4 +1,4 @@
-"""Fold page views that no rollup contains yet into the rollups."""
+"""Roll up pending page views."""
 
 from typing import Any
 
@@ -18,36 +18,35 @@ class Command(StatsCommand):
     """manage.py backfill_aggregates."""
 
     help = (
-        "Folds pending page views (rows that came by a fixture, bulk_create or plain SQL, or from before the app) into "
-        "the rollups, in chunks of one transaction each. Safe on a live site, safe to run twice, safe to kill: run it "
-        "again and it goes on."
+        "Rolls up pending page views (rows from a fixture, bulk_create, plain SQL or another app), one transaction per "
+        "chunk. Safe on a live site, safe to run twice, safe to kill: the next run continues where this one stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         add_batch_size(parser, default="PAGESTATS_BACKFILL_BATCH_SIZE, 500")
         parser.add_argument(
-            "--dry-run", action="store_true", help="With --rebuild: only say what would be counted again."
+            "--dry-run", action="store_true", help="With --rebuild: print what would be rebuilt and change nothing."
         )
         instead = parser.add_mutually_exclusive_group()
         instead.add_argument(
-            "--status", action="store_true", help="Only say how many page views are pending and how the last run went."
+            "--status", action="store_true", help="Print how many page views are pending and the state of the last run."
         )
         instead.add_argument(
-            "--schedule", action="store_true", help="Have the django-q2 cluster do it, in tasks of a few seconds."
+            "--schedule", action="store_true", help="Run on the django-q2 cluster instead, in tasks of a few seconds."
         )
         instead.add_argument(
             "--rebuild",
             action="store_true",
-            help="Make all rollups anew, in the site's present TIME_ZONE. Figures stay exact meanwhile.",
+            help="Rebuild all rollups in the site's current TIME_ZONE. The stats stay exact meanwhile.",
         )
 
     def handle(
         self, *, batch_size: int | None, status: bool, schedule: bool, rebuild: bool, dry_run: bool, **options: Any
     ) -> None:
-        """Fold, tell the status, schedule, or rebuild."""
+        """Backfill, print the status, schedule, or rebuild."""
         if dry_run and not rebuild:
-            raise CommandError("--dry-run is for --rebuild. --status tells how many page views are pending.")
+            raise CommandError("--dry-run needs --rebuild. To see how many page views are pending, use --status.")
         if rebuild:
             self.rebuild(batch_size, dry_run=dry_run, quietly=not options["verbosity"])
         elif status:
@@ -58,24 +57,25 @@ class Command(StatsCommand):
             self.fold(batch_size, quietly=not options["verbosity"])
 
     def schedule(self, batch_size: int | None) -> None:
-        """Have the cluster fold."""
+        """Schedule the backfill on the cluster."""
         try:
             run = schedule_backfill(batch_size=batch_size)
         except (NoCluster, ValueError) as error:
             raise CommandError(str(error)) from error
         except BackfillUnderWay as error:
-            self.stdout.write(f"{error} --status tells how far it is.")
+            self.stdout.write(f"{error} Use --status to see its progress.")
             return
         if run is None:
             self.say("No page views to backfill")
         else:
             left = run.result["total"] - run.processed
             self.stdout.write(
-                f"Scheduled the backfill of {counted(left, 'page view')} on the cluster. --status tells how far it is."
+                f"Scheduled the backfill of {counted(left, 'page view')} on the cluster."
+                " Use --status to see its progress."
             )
 
     def fold(self, batch_size: int | None, *, quietly: bool) -> None:
-        """Fold here and now, with a progress bar."""
+        """Backfill in this process, with a progress bar."""
         done: Progress | None = None
         try:
             chunks = backfill(batch_size=batch_size)
@@ -84,7 +84,7 @@ class Command(StatsCommand):
                 for done in chunks:
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
-            refuse_while_rebuilding()  # one that has begun meanwhile ended the backfill
+            refuse_while_rebuilding()  # a rebuild that began meanwhile has ended the backfill
         except ValueError as error:
             raise CommandError(str(error)) from error
         if done is None:
@@ -94,21 +94,21 @@ class Command(StatsCommand):
             self.say(f"Backfilled {views} with {visitors}")
 
     def say(self, done: str) -> None:
-        """Say what was done, and what nobody can do."""
+        """Print what was done, and which page views no backfill can roll up."""
         for line in (done, *backfill_status().describe_stranded()):
             self.stdout.write(line)
 
     def rebuild(self, batch_size: int | None, *, dry_run: bool, quietly: bool) -> None:
-        """Make all rollups anew, with a progress bar over both halves of it."""
+        """Rebuild all rollups, with one progress bar for both halves of the work."""
         try:
             if dry_run:
-                self.stdout.write(f"Would rebuild in {settings.TIME_ZONE}: {to_rebuild()}")
+                self.stdout.write(f"Would rebuild the rollups of {to_rebuild()}, in {settings.TIME_ZONE}")
                 return
             with tqdm(unit=" views", disable=quietly or None) as bar:
                 for done in rebuild(batch_size=batch_size):
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
-            refuse_while_rebuilding()  # another one that has begun meanwhile ended this one
+            refuse_while_rebuilding()  # another rebuild that began meanwhile has ended this one
         except ValueError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Rebuilt the rollups in {settings.TIME_ZONE}")

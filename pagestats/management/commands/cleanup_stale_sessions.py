@@ -1,4 +1,4 @@
-"""Delete active sessions that have left, for sites where cron does what a cluster would."""
+"""Delete stale sessions, for sites that run this from cron instead of a django-q2 cluster."""
 
 from typing import Any
 
@@ -11,10 +11,9 @@ class Command(StatsCommand):
     """manage.py cleanup_stale_sessions."""
 
     help = (
-        "Deletes the active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT, and says how many; "
-        "then the salts of anonymous ids that are two days old, and the empty rows of sessions that were erased over "
-        "an hour ago. "
-        "For cron, every five minutes; a django-q2 cluster does it by itself."
+        "Deletes active sessions whose last heartbeat is older than PAGESTATS_SESSION_TIMEOUT and prints how many. "
+        "Also deletes the salts of anonymous ids after two days, and the empty rows of erased sessions after an hour. "
+        "Run it from cron every five minutes, unless a django-q2 cluster does it."
     )
 
     def handle(self, **options: Any) -> None:

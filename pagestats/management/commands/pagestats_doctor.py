@@ -1,4 +1,4 @@
-"""Tell in one screen what a question about the figures needs."""
+"""Print one screen with what you need to explain the stats."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from pagestats import identity, schedules, stats
 from pagestats.conf import conf
+from pagestats.formats import counted
 from pagestats.identity import addresses
 from pagestats.management.base import StatsCommand
 from pagestats.models import Calendar, Salt
@@ -24,26 +25,29 @@ class Command(StatsCommand):
     """manage.py pagestats_doctor."""
 
     help = (
-        "Tells how visitors are told apart, in which zone days are reckoned, whose address a request has and why, what "
-        "is pending, whether the figures are exact, what is scheduled, and what became of the hits of the last days."
+        "Shows how visitors are identified, the reporting time zone, which client address a request has and why, how "
+        "many page views are pending, whether the stats are exact, what is scheduled, and why hits were not counted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the options: a request to look at, as your server sees it."""
+        """Declare the options, which describe a request as your server receives it."""
         parser.add_argument(
-            "--remote-addr", default="127.0.0.1", metavar="ADDRESS", help="Who connects (default: 127.0.0.1)."
+            "--remote-addr",
+            default="127.0.0.1",
+            metavar="ADDRESS",
+            help="The address that connects (default: 127.0.0.1).",
         )
-        parser.add_argument("--x-forwarded-for", default="", metavar="HEADER", help="What that sends along.")
-        parser.add_argument("--forwarded", default="", metavar="HEADER", help="What that sends along (RFC 7239).")
+        parser.add_argument("--x-forwarded-for", default="", metavar="HEADER", help="Its X-Forwarded-For header.")
+        parser.add_argument("--forwarded", default="", metavar="HEADER", help="Its Forwarded header (RFC 7239).")
 
     def handle(self, **options: Any) -> None:
-        """Print a section for each of these."""
+        """Print the sections."""
         meta = {
             "REMOTE_ADDR": options["remote_addr"],
             "HTTP_X_FORWARDED_FOR": options["x_forwarded_for"],
             "HTTP_FORWARDED": options["forwarded"],
         }
-        health = cache(stats.health)  # read once, by the first section that tells of it
+        health = cache(stats.health)  # read once, by the first section that needs it
         sections = {
             "recording": _recording(),
             "client address": iter([addresses.explain(meta)]),
@@ -61,10 +65,10 @@ class Command(StatsCommand):
 
 def _recording() -> Iterator[str]:
     yield f"recording is {'on' if conf.ENABLED else 'off: PAGESTATS_ENABLED is False'}"
-    yield f"identity: {conf.IDENTITY}; an id lives {HOW_LONG[identity.lifetime()]}"
+    yield f"identity: {conf.IDENTITY}; a visitor's id lasts {HOW_LONG[identity.lifetime()]}"
     yield f"reporting zone: {_zone()}"
     kept = "for ever" if conf.KEEP_PAGE_VIEWS is None else f"{conf.KEEP_PAGE_VIEWS.days:,} days"
-    yield f"rollups: {conf.ROLLUPS}; page views are kept {kept}"
+    yield f"rollups: {conf.ROLLUPS}; page views kept {kept}"
     yield f"trusted proxies: {', '.join(conf.TRUSTED_PROXIES) or 'none'}"
 
 
@@ -75,12 +79,12 @@ def _zone() -> str:
     return f"{calendar.zone}, but TIME_ZONE is {settings.TIME_ZONE}. {where_zones_differ(calendar)}"
 
 
-HOW_LONG = {"day": "one reporting day", "lasting": "as long as its browser keeps it"}
+HOW_LONG = {"day": "one reporting day", "lasting": "as long as the browser keeps it"}
 
 
 def _salts() -> Iterator[str]:
     days = [str(day) for day in Salt.objects.order_by("day").values_list("day", flat=True)]
-    yield f"of {', '.join(days)}" if days else "none: no anonymous id was ever made"
+    yield f"of {', '.join(days)}" if days else "none (no anonymous ids yet)"
 
 
 def _schedules(health: Callable[[], Health]) -> Iterator[str]:
@@ -90,7 +94,8 @@ def _schedules(health: Callable[[], Health]) -> Iterator[str]:
     except NoCluster as error:
         yield str(error)
     if run := health().last_cleanup:
-        yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, {run.processed:,} sessions that had left"
+        removed = counted(run.processed, "stale session")
+        yield f"last clean-up: {run.started:%Y-%m-%d %H:%M:%S %Z}, removed {removed}"
     else:
         yield "no clean-up has run yet"
 
@@ -102,13 +107,13 @@ def _page_views() -> Iterator[str]:
 def _figures(health: Callable[[], Health]) -> Iterator[str]:
     run = health().last_verify
     if run is None:
-        yield "never verified; manage.py verify_aggregates counts them again from the page views"
+        yield "never verified; run manage.py verify_aggregates"
         return
     drift = run.result["drift"]
-    differs = f"{drift:,} differ; manage.py verify_aggregates --repair sets them right"
+    differs = f"{counted(drift, 'difference')}; to fix, run manage.py verify_aggregates --repair"
     yield f"verified at {run.finished:%Y-%m-%d %H:%M:%S %Z}: {differs if drift else 'exact'}"
     if sealed_before := run.result["sealed_before"]:
-        yield f"days before {sealed_before} are sealed: their page views were pruned"
+        yield f"days before {sealed_before} were skipped: their page views have been pruned"
 
 
 def _tallies(health: Callable[[], Health]) -> Iterator[str]:
@@ -116,4 +121,4 @@ def _tallies(health: Callable[[], Health]) -> Iterator[str]:
     for row in tallied:
         yield f"{row.last_days:>12,}  {row.outcome}{f' ({row.reason})' if row.reason else ''}"
     if not tallied:
-        yield "none: nothing was served through the middleware, or it is not in MIDDLEWARE"
+        yield "none; if pages were served, check that the middleware is in MIDDLEWARE"

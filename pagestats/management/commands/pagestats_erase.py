@@ -1,4 +1,4 @@
-"""Delete what is stored of one session, or take its id away."""
+"""Delete everything stored about one visitor, or anonymise it."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ class Command(StatsCommand):
     """manage.py pagestats_erase."""
 
     help = (
-        "Deletes all page views of one session and takes what they added off the figures; with --forget they stay, with"
-        " a random id in the place of the session's. Safe on a live site."
+        "Deletes all page views of one session and subtracts them from the stats. With --forget, keeps the page views "
+        "and replaces the session id with a random one. Safe on a live site."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the session and the options."""
+        """Declare the arguments."""
         parser.add_argument(
-            "session", help="The session's id, as it is stored with its page views, or the value of its cookie."
+            "session", help="The session id, as stored with the page views, or the value of the visitor's cookie."
         )
-        parser.add_argument("--forget", action="store_true", help="Replace the id, and keep all that was counted.")
-        parser.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
+        parser.add_argument("--forget", action="store_true", help="Anonymise: replace the id and keep the counts.")
+        parser.add_argument("--dry-run", action="store_true", help="Print what would be done and change nothing.")
 
     def handle(self, *, session: str, forget: bool, dry_run: bool, **options: Any) -> None:
-        """Say what is stored of the session, and erase or forget it."""
+        """Erase or anonymise the session, or print what would be done."""
         session = id_in_cookie(session)
-        verb, verb_done = ("forget", "forgotten") if forget else ("erase", "erased")
+        verb, verb_done = ("anonymise", "Anonymised") if forget else ("erase", "Erased")
         try:
             found = retention.to_forget(session) if forget else retention.to_erase(session)
             is_sealed = retention.has_sealed_days(session)
@@ -39,10 +39,9 @@ class Command(StatsCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         if not found.page_views and not is_sealed:
-            done_to_it = f"a heartbeat to {verb}" if dry_run else f"its heartbeat was {verb_done}"
-            self.stdout.write(f"No page views of {session!r}" + (f", and {done_to_it}" if is_here else ""))
+            heartbeat = f". Would {verb} its heartbeat" if dry_run else f". {verb_done} its heartbeat"
+            self.stdout.write(f"No page views of {session!r}{heartbeat if is_here else ''}")
         elif dry_run:
-            self.stdout.write(f"Would {'forget whose they are' if forget else 'erase'}: {found}")
+            self.stdout.write(f"Would {verb} {found}")
         else:
-            views = counted(done, "page view")
-            self.stdout.write(f"Forgot whose {views} are" if forget else f"Erased {views}")
+            self.stdout.write(f"{verb_done} {counted(done, 'page view')}")

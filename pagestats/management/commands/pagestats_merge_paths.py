@@ -18,16 +18,16 @@ class Command(StatsCommand):
     """manage.py pagestats_merge_paths."""
 
     help = (
-        "Moves all page views of one path to another, and their figures with them, in chunks. Safe on a live site, safe"
-        " to kill: run it again and it goes on. It can't be undone: afterwards nothing tells which views were moved."
+        "Moves all page views of one path, and their counts, to another path, in chunks. Safe on a live site, safe to "
+        "kill: the next run continues where this one stopped. It can't be undone: no record is kept of what was moved."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the paths and the options."""
-        parser.add_argument("source", help="The path that is to have no page views any more.")
-        parser.add_argument("target", help="The path that is to have them.")
+        """Declare the arguments."""
+        parser.add_argument("source", help="The path to move page views from.")
+        parser.add_argument("target", help="The path to move them to.")
         add_batch_size(parser)
-        parser.add_argument("--dry-run", action="store_true", help="Only say what would be moved.")
+        parser.add_argument("--dry-run", action="store_true", help="Print what would be moved and change nothing.")
 
     def handle(self, *, source: str, target: str, batch_size: int | None, dry_run: bool, **options: Any) -> None:
         """Merge, with a progress bar."""
@@ -36,7 +36,7 @@ class Command(StatsCommand):
             to_move = to_merge(source, target)
             _refuse_no_page(target)
             if dry_run:
-                self.stdout.write(f"Would move: {to_move}")
+                self.stdout.write(f"Would move {to_move}")
                 return
             with tqdm(unit=" views", disable=not options["verbosity"] or None) as bar:
                 for done in merge_paths(source, target, batch_size=batch_size):
@@ -47,15 +47,15 @@ class Command(StatsCommand):
         if done.total:
             self.stdout.write(f"Moved {counted(done.processed, 'page view')} from {source!r} to {target!r}")
         else:
-            slash = "" if source.startswith("/") else ". Paths begin with a slash"
+            slash = "" if source.startswith("/") else f". Paths begin with a slash: /{source}"
             self.stdout.write(f"No page views of {source!r}{slash}")
 
 
 def _refuse_no_page(target: str) -> None:
-    """Refuse what is no page of the site and never was one: what is moved there can't be told apart any more."""
+    """Refuse a target that is not a page of the site and never was, since a merge can't be undone."""
     if not is_known(target, patterns.match(target)) and not has_views(target):
         raise CommandError(
-            f"target is {target!r}, which no URL pattern of the site has, and which nobody ever viewed. Give a path of"
-            " the site, without a query, or name it in PAGESTATS_CLIENT_PATHS. Of a page that only the server or a"
-            " request knows, by its prefix or another URLconf, one view is enough: open it, then merge."
+            f"target is {target!r}, which matches no URL pattern of the site and has no page views. Use a path of the"
+            " site, without a query string, or add it to PAGESTATS_CLIENT_PATHS. If the page is served from another"
+            " URLconf or under a prefix, open it once so that it is known, then run the merge again."
         )

@@ -1,4 +1,4 @@
-"""Delete page views of long ago, and keep what was counted."""
+"""Delete old page views and keep their counts."""
 
 from datetime import date
 from typing import Any
@@ -18,9 +18,9 @@ class Command(StatsCommand):
     """manage.py pagestats_prune."""
 
     help = (
-        "Deletes the page views of all reporting days before one, in chunks, and keeps all that was counted of them. "
-        "Those days are sealed then. Safe on a live site, safe to run twice, safe to kill: run it again, and it goes "
-        "on."
+        "Deletes all page views before a day, in chunks, and keeps their counts. The days before it are then sealed: "
+        "their counts can no longer change. Safe on a live site, safe to run twice, safe to kill: the next run "
+        "continues where this one stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,22 +29,24 @@ class Command(StatsCommand):
             "--before",
             type=day,
             metavar="DATE",
-            help="The first day whose page views stay (default: what PAGESTATS_KEEP_PAGE_VIEWS keeps).",
+            help="Delete page views before this reporting day (default: follows PAGESTATS_KEEP_PAGE_VIEWS).",
         )
         add_batch_size(parser)
-        parser.add_argument("--dry-run", action="store_true", help="Only say what would be deleted.")
+        parser.add_argument("--dry-run", action="store_true", help="Print what would be deleted and change nothing.")
 
     def handle(self, *, before: date | None, batch_size: int | None, dry_run: bool, **options: Any) -> None:
         """Prune, with a progress bar."""
         now = timezone.now()
         before = before or retention.kept_from(at=now)
         if before is None:
-            raise CommandError("PAGESTATS_KEEP_PAGE_VIEWS is None: all are kept. Set it, or give a day: --before DATE.")
+            raise CommandError(
+                "PAGESTATS_KEEP_PAGE_VIEWS is None: page views are kept for ever. Set it, or use --before DATE."
+            )
         done = Done(0, 0)
         try:
             if dry_run:
                 extent = retention.to_prune(before, at=now)
-                self.stdout.write(f"Would prune: {extent}, before {retention.bound_of(before)}")
+                self.stdout.write(f"Would delete {extent}, before {retention.bound_of(before)}")
                 return
             chunks = retention.prune(before, at=now, batch_size=batch_size)
             bound = retention.bound_of(before)
@@ -55,7 +57,7 @@ class Command(StatsCommand):
                 bar.total = done.total
                 bar.update(done.processed - bar.n)
         if done.total:
-            earlier = f", and {done.earlier:,} before it was stopped" if done.earlier else ""
-            self.stdout.write(f"Pruned {counted(done.processed - done.earlier, 'page view')} before {bound}{earlier}")
+            earlier = f" ({done.earlier:,} more in an earlier run)" if done.earlier else ""
+            self.stdout.write(f"Deleted {counted(done.processed - done.earlier, 'page view')} before {bound}{earlier}")
         else:
             self.stdout.write(f"No page views before {bound}")

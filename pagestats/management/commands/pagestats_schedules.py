@@ -14,22 +14,24 @@ class Command(StatsCommand):
     """manage.py pagestats_schedules."""
 
     help = (
-        "Lists what this app has django-q2 do again and again. Each schedule is made once, after migrate, and is yours "
-        "then: migrate never undoes that you changed or deleted it."
+        "Lists the schedules of this app in django-q2. Each is created once, after migrate. From then on it is yours: "
+        "migrate never restores a schedule that you changed or deleted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
         actions = parser.add_mutually_exclusive_group()
         actions.add_argument(
-            "--restore", action="store_true", help="Make them as they were made first, also changed and deleted ones."
+            "--restore", action="store_true", help="Restore all schedules, also those that you changed or deleted."
         )
-        actions.add_argument("--remove", action="store_true", help="Delete them, for good.")
+        actions.add_argument(
+            "--remove", action="store_true", help="Delete all schedules. migrate won't create them again."
+        )
 
     def handle(self, *, restore: bool, remove: bool, **options: Any) -> None:
-        """List, after restoring or removing."""
+        """Restore or remove the schedules if asked to, then list them."""
         if restore and not conf.SCHEDULES:
-            raise CommandError("PAGESTATS_SCHEDULES is False. Set it to True to have schedules.")
+            raise CommandError("PAGESTATS_SCHEDULES is False. Set it to True to use schedules.")
         try:
             if restore:
                 schedules.restore()
@@ -40,4 +42,4 @@ class Command(StatsCommand):
         except NoCluster as error:
             raise CommandError(str(error)) from error
         if not conf.SCHEDULES:
-            self.stdout.write("PAGESTATS_SCHEDULES is False: migrate makes none.")
+            self.stdout.write("PAGESTATS_SCHEDULES is False, so migrate creates no schedules.")

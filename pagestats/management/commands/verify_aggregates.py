@@ -1,4 +1,4 @@
-"""Count everything again from the page views, and tell what differs."""
+"""Compare all stored counts with the page views and list the differences."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pagestats.models import PageView
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
 from pagestats.rollups.recount import LocalTimes, refuse_local_times
 
-CHECKED = {"cells": "cell", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
+CHECKED = {"cells": "rollup row", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 
 
 class Command(StatsCommand):
     """manage.py verify_aggregates."""
 
     help = (
-        "Counts all figures again from the page views, lists those that differ, and ends with 1 if there are any. "
-        "Changes nothing without --repair. Safe on a live site, and safe to kill: it goes by short statements."
+        "Counts everything again from the page views and lists stored counts that differ. Exits with 1 if any do. "
+        "Changes nothing without --repair. Safe on a live site and safe to kill: each statement is short."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,37 +31,37 @@ class Command(StatsCommand):
         parser.add_argument(
             "--repair",
             action="store_true",
-            help="First set right what differs, in short transactions, while the site goes on; then verify.",
+            help="First repair what differs, in short transactions, then verify. Safe on a live site.",
         )
         parser.add_argument(
-            "--limit", type=int, default=20, metavar="N", help="How many figures that differ are listed (default: 20)."
+            "--limit", type=int, default=20, metavar="N", help="The most differences to list (default: 20)."
         )
 
     def handle(self, *, repair: bool, limit: int, **options: Any) -> None:
-        """Verify, after repairing."""
+        """Repair if asked to, then verify."""
         if limit < 0:
-            raise CommandError(f"--limit is {limit}, not a number of lines. Use 0 or more.")
+            raise CommandError(f"--limit is {limit}. Use 0 or more.")
         self.limit, self.quietly = limit, not options["verbosity"]
         try:
             refuse_local_times(using=router.db_for_write(PageView))
         except LocalTimes as error:
             raise CommandError(str(error)) from error
-        if repair and (mended := self.follow(slices(mend=True), "Repairing", prefix="set right: ")):
-            self.stdout.write(f"Set {counted(mended, 'figure')} right")
+        if repair and (repaired := self.follow(slices(mend=True), "Repairing", prefix="repaired: ")):
+            self.stdout.write(f"Repaired {counted(repaired, 'figure')}")
         run = begin_verification()
         self.follow(verification(run), "Verifying", total=run.result["total"])
         if sealed_before := run.result["sealed_before"]:
-            self.stdout.write(f"Days before {sealed_before} are sealed: their page views were pruned. Not judged")
+            self.stdout.write(f"Skipped days before {sealed_before}: their page views have been pruned")
         if drift := run.result["drift"]:
             raise CommandError(
                 f"{counted(drift, 'figure')} {'differs' if drift == 1 else 'differ'} from the page views."
-                " manage.py verify_aggregates --repair sets them right."
+                " To fix, run manage.py verify_aggregates --repair."
             )
         found = {noun: counted(run.result[figure], noun) for figure, noun in CHECKED.items()}
-        self.stdout.write("Exact: {cell} of {day}, {page} and {visitor} agree with {page view}".format(**found))
+        self.stdout.write("Exact: {rollup row} of {day}, {page} and {visitor} match {page view}".format(**found))
 
     def follow(self, checked: Iterable[Slice], title: str, *, prefix: str = "", total: int | None = None) -> int:
-        """Follow slices with a progress bar, list the first of what differs, and return how many do."""
+        """Check slice by slice with a progress bar, list the first differences, and return how many there are."""
         drift = 0
         listed: list[Drift] = []
         with tqdm(desc=title, total=total, unit=" views", disable=self.quietly or None) as bar:

@@ -1,24 +1,24 @@
-/* Draws the lines of the page "Page stats" once more, with the figures under the pointer. Without it, or without uPlot,
- * which it draws with, the chart that the page came with stays. All colours and words are those of the page. */
+/* Replaces the chart of the page "Page stats" with an interactive one that shows the numbers under the pointer. Without
+ * JavaScript or uPlot, the chart that the server rendered stays. All colours and words are those of the page. */
 (() => {
   'use strict';
 
   if (!window.uPlot) return;
 
-  const LINES = ['views_before', 'visitors_before', 'views', 'visitors']; // the later ones on top
-  const HEIGHT = 220; // until the style sheet is there
+  const LINES = ['views_before', 'visitors_before', 'views', 'visitors']; // drawn in this order, so the last is on top
+  const HEIGHT = 220; // used until the style sheet has loaded
 
   for (const figure of document.querySelectorAll('[data-pagestats-chart]')) {
     draw(figure);
   }
 
   function draw(figure) {
-    const told = JSON.parse(document.getElementById(figure.dataset.pagestatsChart).textContent);
+    const series = JSON.parse(document.getElementById(figure.dataset.pagestatsChart).textContent);
     const place = figure.querySelector('.pagestats-canvas');
     const svg = place.querySelector('svg');
-    const length = Math.max(told.labels.length, told.labels_before.length);
+    const length = Math.max(series.labels.length, series.labels_before.length);
     const places = [...Array(length).keys()];
-    const lines = LINES.filter((name) => told[name].length);
+    const lines = LINES.filter((name) => series[name].length);
     const tip = document.createElement('div');
     tip.className = 'pagestats-tip';
     tip.hidden = true;
@@ -36,7 +36,7 @@
         width: parseFloat(strokeWidth),
         dash: strokeDasharray === 'none' ? undefined : strokeDasharray.split(/[ ,]+/).map(parseFloat),
         fill: name === 'views' ? getComputedStyle(svg.querySelector('.pagestats-area')).fill : undefined,
-        points: { show: told[name].length === 1, size: 6 },
+        points: { show: series[name].length === 1, size: 6 },
       };
     }
 
@@ -47,7 +47,7 @@
         padding: [0, 0, 0, 0],
         legend: { show: false },
         axes: [{ show: false }, { show: false }],
-        scales: { x: { time: false, range: [0, Math.max(length - 1, 1)] }, y: { range: [0, told.top] } },
+        scales: { x: { time: false, range: [0, Math.max(length - 1, 1)] }, y: { range: [0, series.top] } },
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
         series: [{}, ...lines.map(line)],
         hooks: { setCursor: [show], drawClear: [grid] },
@@ -73,7 +73,7 @@
       if (key) {
         made.className = `pagestats-key pagestats-${key}`;
         const figure = document.createElement('b');
-        figure.textContent = String(value).replace(/\B(?=(\d{3})+$)/g, told.thousands);
+        figure.textContent = String(value).replace(/\B(?=(\d{3})+$)/g, series.thousands);
         made.append(figure);
       }
       return made;
@@ -87,9 +87,9 @@
       const index = cursor.idx;
       const rows = [];
       for (const before of ['', '_before']) {
-        if (index === null || index === undefined || told[`views${before}`][index] === undefined) continue;
-        rows.push(row(told[`labels${before}`][index]));
-        for (const key of ['views', 'visitors']) rows.push(row(word(key), key, told[key + before][index]));
+        if (index === null || index === undefined || series[`views${before}`][index] === undefined) continue;
+        rows.push(row(series[`labels${before}`][index]));
+        for (const key of ['views', 'visitors']) rows.push(row(word(key), key, series[key + before][index]));
       }
       tip.replaceChildren(...rows);
       tip.hidden = rows.length === 0 || cursor.left < 0;
@@ -100,7 +100,7 @@
 
     function build() {
       plot?.destroy();
-      const data = [places, ...lines.map((name) => places.map((index) => told[name][index] ?? null))];
+      const data = [places, ...lines.map((name) => places.map((index) => series[name][index] ?? null))];
       plot = new uPlot(options(), data, place);
     }
 
@@ -110,7 +110,7 @@
     build();
     place.append(tip);
     new ResizeObserver(() => plot.setSize({ width: place.clientWidth, height: place.clientHeight || HEIGHT })).observe(place);
-    // A reader may switch to the dark theme and back.
+    // The colours change when the reader switches between light and dark.
     new MutationObserver(build).observe(document.documentElement, { attributeFilter: ['data-theme', 'class'] });
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', build);
   }

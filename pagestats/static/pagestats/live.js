@@ -1,33 +1,32 @@
-/* Keeps "who is here now" of a page up to date: it asks every 10 to 15 seconds, and not while nobody looks.
+/* Keeps the number of active visitors on a page up to date: asks every 10 to 15 seconds while the page is visible.
  *
- * A page without JavaScript is complete: the server has written the same figures. The markup:
+ * Without JavaScript the page is complete, because the server renders the same numbers. The markup:
  *
- *   <div data-pagestats-live="/api/stats/active/">    where to ask: an answer as of `GET stats/active/`, with an ETag;
- *                                                     data-pagestats-every="12" for another number of seconds,
- *                                                     data-pagestats-thousands="," for what sets thousands apart
- *     <span data-pagestats="visitors">3</span>        how many are here
+ *   <div data-pagestats-live="/api/stats/active/">    the URL to ask: answers like `GET stats/active/`, with an ETag;
+ *                                                     data-pagestats-every="12" asks every 12 seconds or so,
+ *                                                     data-pagestats-thousands="," is the thousands separator
+ *     <span data-pagestats="visitors">3</span>        how many visitors are active
  *     <table>
- *       <tbody data-pagestats="by_path"> ... </tbody> where they are: its rows are written anew from
+ *       <tbody data-pagestats="by_path"> ... </tbody> on which pages: rows are replaced by copies of
  *     </table>
- *     <template data-pagestats="row">                 the row of a path, with any of these in it:
- *       <tr><th data-pagestats="path"></th>           its path; data-pagestats="title" is its title
- *           <td data-pagestats="count"></td></tr>     how many are there
+ *     <template data-pagestats="row">                 the row of a page, with any of these in it:
+ *       <tr><th data-pagestats="path"></th>           its path; data-pagestats="title" for its title
+ *           <td data-pagestats="count"></td></tr>     how many visitors are on it
  *     </template>
- *     <p data-pagestats="nobody">...</p>              shown while no row is
- *     <p data-pagestats="somebody">...</p>            shown while there is a row
- *     <p data-pagestats="elsewhere">On other pages:   shown while more are here than the rows tell of
+ *     <p data-pagestats="nobody">...</p>              shown while there are no rows
+ *     <p data-pagestats="somebody">...</p>            shown while there are rows
+ *     <p data-pagestats="elsewhere">On other pages:   shown while some visitors are on other pages
  *       <span data-pagestats="others">2</span></p>    ... and how many
- *     <p data-pagestats="stale">...</p>               shown while the site does not answer
+ *     <p data-pagestats="stale">...</p>               shown while the site doesn't answer
  *   </div>
  *
- * An element that is missing is not needed. Without that last attribute, numbers are written as the language of the page
- * does. Nothing is announced to who listens to the page: a figure that changes every few seconds would talk all the
- * time. */
+ * Every element is optional. Without `data-pagestats-thousands`, numbers follow the language of the page. Changes are
+ * not announced to screen readers: a number that changes every few seconds would talk all the time. */
 (() => {
   'use strict';
 
-  const LONGEST_PAUSE = 120; // seconds between two questions, however often the site did not answer
-  const PATIENCE = 30; // seconds, until an answer is one that never comes
+  const LONGEST_PAUSE = 120; // seconds between two requests, however often the site failed to answer
+  const TIMEOUT = 30; // seconds to wait for an answer
 
   for (const place of document.querySelectorAll('[data-pagestats-live]')) {
     watch(place);
@@ -55,14 +54,14 @@
       if (asking || document.hidden) return;
       asking = new AbortController();
       let isLate = false;
-      const patience = setTimeout(() => {
+      const timeout = setTimeout(() => {
         isLate = true;
         asking.abort();
-      }, PATIENCE * 1000);
+      }, TIMEOUT * 1000);
       try {
         const answer = await fetch(place.dataset.pagestatsLive, {
           headers: { Accept: 'application/json', ...(tag && { 'If-None-Match': tag }) },
-          cache: 'no-store', // the tag is kept here
+          cache: 'no-store', // this script keeps the ETag itself
           credentials: 'same-origin',
           signal: asking.signal,
         });
@@ -73,9 +72,9 @@
         }
         failures = 0;
       } catch {
-        if (isLate || !asking.signal.aborted) failures += 1; // else nobody looks any more
+        if (isLate || !asking.signal.aborted) failures += 1; // otherwise the page was hidden
       }
-      clearTimeout(patience);
+      clearTimeout(timeout);
       asking = null;
       only('stale', failures > 0);
       later();
@@ -102,7 +101,7 @@
       if (made) {
         write(made, 'path', there.path);
         write(made, 'title', there.title);
-        // A page without a title has its path for one, which need not be there twice.
+        // The title of an untitled page is its path. Don't show it twice.
         const isTwice = there.title === there.path && made.querySelector('[data-pagestats="title"]');
         for (const path of made.querySelectorAll('[data-pagestats="path"]')) path.hidden = Boolean(isTwice);
         write(made, 'count', number(there.count));
@@ -120,7 +119,7 @@
       for (const element of all(name)) element.hidden = !shown;
     }
 
-    // A page that comes back, from another tab or by the back button, has old figures.
+    // When the reader returns from another tab or by the back button, the numbers are old.
     document.addEventListener('visibilitychange', () => {
       if (document.hidden) {
         clearTimeout(timer);

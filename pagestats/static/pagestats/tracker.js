@@ -1,33 +1,36 @@
-/* Tells the site that a page is still being read, and of views that it cannot see: `{% pagestats_tracker %}` puts it in.
+/* Reports that a page is still being read, and page views that the middleware can't see. `{% pagestats_tracker %}`
+ * adds it.
  *
- * A page that was rendered for this very request was counted by the middleware, or left out by it with a reason. So the
- * first heartbeat says when the page was rendered, by the site's clock, and how long ago this browser began to ask for
- * it, by its own: where more time has passed, the page was kept somewhere, and the site counts it. What the site cannot
- * have seen is sent as a page view: another page of a single-page site, a page that came back by the back button out of
- * the browser's memory, one that was prerendered and is opened now. A view that the site has already is a repeat there.
+ * The middleware has already counted, or deliberately ignored, a page that Django rendered for this request. So the
+ * first heartbeat reports when the page was rendered (by the server's clock) and how long ago this browser requested
+ * it (by the browser's clock). If it was rendered earlier than that, it came out of a cache, and the site counts it.
+ * Views that never reach the server are sent as page views: another page of a single-page site, a page restored by the
+ * back button, a prerendered page that is now opened. If the site already has such a view, it ignores the second one
+ * as a repeat.
  *
- * A page can read one header of its own, Server-Timing. By it the middleware says what it left out: `view;dur=1` is for
- * this script to count, as what was asked for ahead; of `view;dur=0` it tells nothing, as of an error or a secret path.
+ * The only response header that a script can read is Server-Timing. In it the middleware gives a hint about a page
+ * that it did not count: `view;dur=1` means count it (a prefetched page), `view;dur=0` means report nothing (an error
+ * page, a secret path).
  *
- * Of all visible windows of a browser one sends heartbeats: the one that holds a lock, which the browser takes away from
- * a window that crashes. Where there are no locks, as without HTTPS or where storage is blocked, each puts its own off
- * when it hears of another's. */
+ * Only one visible window of a browser sends heartbeats: the one that holds a lock. The browser releases the lock if
+ * that window crashes. Without locks (no HTTPS, or storage blocked) a window delays its heartbeat when it hears of
+ * another window's. */
 (() => {
   let { views, beats, rendered, every, session, hash = '', gpc, dnt } = document.currentScript?.dataset ?? {};
-  const told = performance
+  const hint = performance
     .getEntriesByType('navigation')[0]
     ?.serverTiming?.find(({ name }) => name === 'view')?.duration;
   if (
     !beats ||
-    told === 0 ||
-    top !== self || // a part of a page is none
-    history.pagestats || // here already: a script that swaps pages may run this one again
+    hint === 0 ||
+    top !== self || // a frame is part of a page, not a page
+    history.pagestats || // already running: scripts that swap pages may run this one again
     (gpc && navigator.globalPrivacyControl) ||
     (dnt && navigator.doNotTrack > 0)
   )
     return;
   history.pagestats = 1;
-  if (session || told) rendered = 1; // in 1970: whatever it is, it was kept
+  if (session || hint) rendered = 1; // the year 1970, so that the site counts the page as if from a cache
 
   let id = session && crypto.getRandomValues(new Uint32Array(5)).join('.'),
     path = here(),
@@ -37,7 +40,7 @@
 
   try {
     id &&= localStorage.pagestats ||= id;
-  } catch {} // blocked: it lives as long as the page
+  } catch {} // storage is blocked: the id lasts as long as the page
 
   function here() {
     return location.pathname + (hash && location.hash);
@@ -45,7 +48,7 @@
 
   async function send(url, more) {
     const body = JSON.stringify({ path, session_id: id, ...more });
-    url = location.origin + url; // whatever the base of the page is
+    url = location.origin + url; // ignores a <base> element
     try {
       if (navigator.sendBeacon(url, body)) return;
     } catch {}
@@ -55,7 +58,7 @@
   }
 
   function beat() {
-    // With the first one: that page, of which the site knows no hash.
+    // The first heartbeat reports the page as it was requested, so without the hash.
     send(beats, rendered && { path: location.pathname, rendered: +rendered, elapsed: performance.now() >>> 0 });
     rendered = 0;
     channel?.postMessage(0);
@@ -66,10 +69,10 @@
     due = setTimeout(take, every * ((heard ? 1350 : 900) + 200 * Math.random()));
   }
 
-  // Not before a beat is due: of two pages that want a lock, the browser forgets the one that was left.
+  // Ask for the lock only when a beat is due. If two pages ask during a navigation, the browser drops the old one.
   async function take() {
     wait();
-    if (document.hidden) release = release?.(); // a lock that came too late, or a page that a script wrote anew
+    if (document.hidden) release = release?.(); // the lock came too late, or a script replaced the page
     else if (release) beat();
     else try {
       await navigator.locks.request(beats, { ifAvailable: true }, lock => lock && new Promise(hold));

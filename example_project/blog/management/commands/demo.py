@@ -23,11 +23,11 @@ SECONDS_TO_STOP = 20
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """Run the cluster of django-q2, which cleans up who has left, beside what is done inside."""
+    """Run the cluster of django-q2, which deletes stale sessions, while the block runs."""
     process = subprocess.Popen(
         [sys.executable, sys.argv[0], "qcluster"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # who ends the demo so ends its cluster, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # stopping the demo also stops the cluster
     try:
         yield
     finally:
@@ -40,9 +40,9 @@ def cluster() -> Iterator[None]:
 
 class Command(BaseCommand):
     help = (
-        "Prepare a database with an editor, posts, pages and 90 days of made-up visits, and serve it, with a cluster."
+        "Fill a database with an editor, posts, pages and 90 days of invented visits, then run the site and a cluster."
     )
-    # The tables that a check may ask for are made by this command; `migrate` and `runserver` check for themselves.
+    # This command creates the tables that the checks need. `migrate` and `runserver` run the checks themselves.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -50,7 +50,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("DEBUG is off, and the demo's password is no secret. Run it with DEBUG = True.")
+            raise CommandError(
+                "DEBUG is False. The demo's password is public, so the demo only runs with DEBUG = True."
+            )
         call_command("migrate", verbosity=0)
         now = timezone.localtime()
         self.prepare(now)
@@ -66,16 +68,16 @@ class Command(BaseCommand):
             call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
 
     def prepare(self, now: datetime) -> None:
-        """Add what is not there yet, and say what was."""
+        """Add what is missing, and print what was added."""
         editor, texts = demo.add_editor(), demo.add_texts(now.date())
-        self.stdout.write(f"Added {texts} posts and pages." if texts else "The posts and pages are there already.")
+        self.stdout.write(f"Added {texts} posts and pages." if texts else "The posts and pages exist already.")
         if editor:
             self.stdout.write(f"Added the editor {demo.USER}.")
         if PageView.objects.exists():
-            self.stdout.write("The page views are there already.")
+            self.stdout.write("The page views exist already.")
         else:
             days = tqdm(
                 demo.add_visits(now), total=demo.DAYS, desc=f"{demo.DAYS} days of visits", unit="day", disable=None
             )
-            self.stdout.write(f"Recorded {sum(days):,} made-up page views.")
+            self.stdout.write(f"Recorded {sum(days):,} invented page views.")
         demo.add_heartbeats(timezone.now())
