@@ -68,7 +68,7 @@ class Stretch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reckoning:
+class DayBounds:
     """How days are told from instants, and which of them are sealed: what is compared has to be counted by the same."""
 
     zone: ZoneInfo
@@ -79,8 +79,8 @@ class Reckoning:
     """The days from the first to the last are told from instants; of others the length of a day may be another."""
 
     @classmethod
-    def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> Reckoning:
-        """Return the reckoning of the page views that are there, and of those that come near them meanwhile."""
+    def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> DayBounds:
+        """Return the bounds of the page views that are there, and of those that come near them meanwhile."""
         known = PageView.objects.using(using).filter(timestamp__gte=EARLIEST, timestamp__lt=LATEST)
         instants = known.values_list("timestamp", flat=True)
         ends = instants.order_by("timestamp").first(), instants.order_by("-timestamp").first()
@@ -92,8 +92,8 @@ class Reckoning:
         return cls(zone=zone, sealed_before=sealed_before, stretches=stretches, first=first, last=last)
 
     @classmethod
-    def stored(cls, *, using: str) -> Reckoning:
-        """Return the reckoning by the calendar as it is stored now. Raises `LocalTimes`."""
+    def stored(cls, *, using: str) -> DayBounds:
+        """Return the bounds by the calendar as it is stored now. Raises `LocalTimes`."""
         refuse_local_times(using=using)
         stored = Calendar.objects.using(using).row().values_list("zone", "sealed_before").first()
         zone, sealed_before = stored or (settings.TIME_ZONE, None)
@@ -118,7 +118,7 @@ def _stretches(first: date, last: date, zone: ZoneInfo) -> tuple[Stretch, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Texts:
+class TextRange:
     """A range of paths or session ids in the order of their bytes; None is no bound.
 
     Arguments:
@@ -147,7 +147,7 @@ class Texts:
         return {"low": self.low, "high": self.high}
 
 
-EVERY_TEXT = Texts()
+EVERY_TEXT = TextRange()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +176,7 @@ class Cell(NamedTuple):
     stored: Counts
 
 
-class Total(NamedTuple):
+class TotalRow(NamedTuple):
     """What is stored of a page, and what its rollups and its page views say. None is no row, or no page view."""
 
     path: str
@@ -192,7 +192,7 @@ class Total(NamedTuple):
     last_counted: datetime | None
 
 
-class Seen(NamedTuple):
+class VisitorRow(NamedTuple):
     """What is stored of a session, and what its page views say. None is no row, or no page view."""
 
     session_id: str
@@ -216,14 +216,16 @@ class Recount(NamedTuple):
     days: int
     rows: Sequence[Any]
 
-    def is_by(self, reckoning: Reckoning) -> bool:
+    def is_by(self, bounds: DayBounds) -> bool:
         """Tell whether the calendar of the snapshot is the one that it was counted by, which knew the days of all."""
-        return (self.zone, self.sealed_before) == (reckoning.zone, reckoning.sealed_before) and all(
-            reckoning.first <= day_of(at, self.zone) <= reckoning.last for at in self.ends
+        return (self.zone, self.sealed_before) == (bounds.zone, bounds.sealed_before) and all(
+            bounds.first <= day_of(at, self.zone) <= bounds.last for at in self.ends
         )
 
 
-def cells(reckoning: Reckoning, dimension: Dimension, days: Days, *, values: Texts = EVERY_TEXT, using: str) -> Recount:
+def cells(
+    bounds: DayBounds, dimension: Dimension, days: Days, *, values: TextRange = EVERY_TEXT, using: str
+) -> Recount:
     """Compare the rollups and returns of some values of a dimension on some days; `rows` are `Cell`s.
 
     The visitor's row remembers the last day of which page views were pruned, so on the whole site a session that was
@@ -231,8 +233,8 @@ def cells(reckoning: Reckoning, dimension: Dimension, days: Days, *, values: Tex
     counted on a sealed day: stored returns from there stay as they are, and their visitors, who look new judging by the
     unsealed page views alone, are not new.
     """
-    sql = _Statement(reckoning, using)
-    seal = reckoning.sealed_before
+    sql = _Statement(bounds, using)
+    seal = bounds.sealed_before
     since, until = sql.unsealed(days)
     value, parameters = sql.value_of(dimension, "path")
     lookup = sealed = "NULL"
@@ -268,12 +270,12 @@ def cells(reckoning: Reckoning, dimension: Dimension, days: Days, *, values: Tex
     return sql.fetch(_cells(sql, counted, stored, frozen=frozen), parameters, _cell)
 
 
-def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) -> Recount:
+def totals(bounds: DayBounds, paths: TextRange, *, is_whole: bool, using: str) -> Recount:
     """Compare the totals of some pages with the sums of their rollups and with their first and last page views.
 
-    `rows` are `Total`s: those that may differ, or, with `is_whole`, all that there are or should be.
+    `rows` are `TotalRow`s: those that may differ, or, with `is_whole`, all that there are or should be.
     """
-    sql = _Statement(reckoning, using)
+    sql = _Statement(bounds, using)
     none = "NULL, NULL"
     viewed = ""
     if is_whole:
@@ -318,9 +320,9 @@ def totals(reckoning: Reckoning, paths: Texts, *, is_whole: bool, using: str) ->
     )
 
 
-def visitors(reckoning: Reckoning, sessions: Texts, *, using: str) -> Recount:
-    """Compare the rows of some sessions with their first and last page views; `rows` are `Seen`: those that differ."""
-    sql = _Statement(reckoning, using)
+def visitors(bounds: DayBounds, sessions: TextRange, *, using: str) -> Recount:
+    """Compare the rows of some sessions with their page views; `rows` are the `VisitorRow`s that differ."""
+    sql = _Statement(bounds, using)
     grouped = f"""
         SELECT both_parts.*, {sql.day_of("last_counted")} AS last_day_counted FROM (
             SELECT session_id, MAX(first_seen) AS first_seen, MAX(last_day) AS last_day,
@@ -338,8 +340,8 @@ def visitors(reckoning: Reckoning, sessions: Texts, *, using: str) -> Recount:
         ) both_parts"""
     last = "CASE WHEN last_day_counted > last_sealed_day THEN last_day_counted ELSE last_sealed_day END"
     late = "1 = 0"
-    if reckoning.sealed_before:
-        late = f"first_seen >= {sql.instant(reckoning.sealed_before)}"
+    if bounds.sealed_before:
+        late = f"first_seen >= {sql.instant(bounds.sealed_before)}"
     differs = (
         f"(last_sealed_day IS NULL AND ({sql.distinct('first_seen', 'first_counted')}"
         f" OR {sql.distinct('last_day', 'last_day_counted')}))"
@@ -421,8 +423,8 @@ def _cells(sql: _Statement, counted: str, stored: str, *, frozen: str) -> str:
 class _Statement:
     """The words of a statement in the database's own dialect, and what sends it."""
 
-    def __init__(self, reckoning: Reckoning, using: str) -> None:
-        self.reckoning = reckoning
+    def __init__(self, bounds: DayBounds, using: str) -> None:
+        self.bounds = bounds
         self.connection = connections[using]
         self.vendor = self.connection.vendor
         self.view, self.visitor, self.total, self.rollup, self.return_, self.calendar = (
@@ -454,7 +456,7 @@ class _Statement:
     def instant(self, at: date | datetime) -> str:
         """Return an instant, or the first one of a day, as a literal."""
         if not isinstance(at, datetime):
-            at = self.reckoning.start_of(at)
+            at = self.bounds.start_of(at)
         text = at.replace(tzinfo=None).isoformat(" ")
         match self.vendor:
             case "postgresql":
@@ -479,7 +481,7 @@ class _Statement:
     def unsealed(self, days: Days) -> tuple[date | None, date | None]:
         """Return the bounds of those of some days that are not sealed."""
         since = days.since
-        if (seal := self.reckoning.sealed_before) and (since is None or since < seal):
+        if (seal := self.bounds.sealed_before) and (since is None or since < seal):
             since = seal
         return since, days.until
 
@@ -501,7 +503,7 @@ class _Statement:
         """Return the last sealed day of a visitor. Of one who has a day that is not sealed, and was there before the
         seal, the day of the first page view is all that is known.
         """
-        if (seal := self.reckoning.sealed_before) is None:
+        if (seal := self.bounds.sealed_before) is None:
             return self.no_day
         is_known = f"{stored} IS NOT NULL AND {first_seen} < {self.instant(seal)}"
         return f"CASE WHEN {stored} < {self.day(seal)} THEN {stored} WHEN {is_known} THEN {self.day_of(first_seen)} END"
@@ -523,11 +525,11 @@ class _Statement:
         """Return the reporting day of an instant, or NULL: the latest stretch comes first, where most views are."""
         whens = "".join(
             f" WHEN {at} >= {self.instant(stretch.starts)} THEN {self._day_in(stretch, at)}"
-            for stretch in reversed(self.reckoning.stretches[1:])
+            for stretch in reversed(self.bounds.stretches[1:])
             if stretch.starts
         )
-        first = self._day_in(self.reckoning.stretches[0], at)
-        if self.reckoning.stretches[0].offset is None:
+        first = self._day_in(self.bounds.stretches[0], at)
+        if self.bounds.stretches[0].offset is None:
             first = f"CASE WHEN {at} IS NOT NULL THEN {first} END"
         return f"CASE{whens} ELSE {first} END" if whens else first
 
@@ -610,18 +612,18 @@ def _cell(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Cell:
     return Cell(row[0], day, previous_day, Counts(*map(int, row[3:6])), Counts(*map(int, row[6:9])))
 
 
-def _total(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Total:
+def _total(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> TotalRow:
     fields = [(PageTotal, "first_viewed"), (PageTotal, "last_viewed"), (Rollup, "day"), (Rollup, "day")]
     fields += [(PageView, "timestamp"), (PageView, "timestamp")]
     path, views, visitors, first_viewed, last_viewed, rollup_views, rollup_visitors, *others = row
     first_viewed, last_viewed, *others = _convert(connection, fields, [first_viewed, last_viewed, *others])
     counts = int(rollup_views), int(rollup_visitors)
-    return Total(path, int(views), int(visitors), first_viewed, last_viewed, *counts, *others)
+    return TotalRow(path, int(views), int(visitors), first_viewed, last_viewed, *counts, *others)
 
 
-def _seen(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Seen:
+def _seen(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> VisitorRow:
     fields = [(Visitor, name) for name in ("first_seen", "last_day", "last_sealed_day")]
-    return Seen(
+    return VisitorRow(
         row[0], *_convert(connection, [*fields, (PageView, "timestamp"), (Visitor, "last_day")], cast(Any, row[1:]))
     )
 

@@ -1,11 +1,12 @@
-"""Verify: count everything again and compare. Repair: set right what differs.
+"""Verify: count everything again and compare. Repair: correct what differs.
 
-The work is cut into slices of some 20,000 page views: of sessions, of days of the whole site, and of pages. A slice is
-counted and compared by one statement, so that it is exact beside writers and holds no lock. What is to be looked at
-next is a `Position`, which can be stored: another process may go on from there.
+The work is done in parts: the visitors, each dimension of the register, and rows of dimensions that are not in the
+register. Each part is cut into slices of some 20,000 page views. One statement counts and compares a slice, so it is
+exact beside writers and holds no lock. A `Position` says what comes next; it can be stored, so that another process can
+continue from there.
 
-What is stored less what is counted does not change while writers work, since they add the same to both. So a repair
-adds the difference, and need not keep anybody from recording.
+Writers add the same amount to the page views and to what is stored of them, so the difference between the two doesn't
+change while they work. A repair adds that difference, and need not stop anybody from recording.
 """
 
 from __future__ import annotations
@@ -32,35 +33,39 @@ from pagestats.rollups.changing import settle_totals
 from pagestats.rollups.recount import (
     Cell,
     Counts,
+    DayBounds,
     Days,
-    Reckoning,
     Recount,
-    Seen,
-    Texts,
-    Total,
+    TextRange,
+    TotalRow,
+    VisitorRow,
     refuse_local_times,
 )
 from pagestats.sql import Insert, Target
 
 VIEWS_IN_A_SLICE = 20_000
 VIEWS_OF_DAYS_IN_A_SLICE = 50_000
-"""More, where a slice is of days: sessions that were seen in an earlier one are looked up, each by itself."""
+"""Slices of days are larger, since each session that was seen before the slice costs a look-up of its own."""
 ROWS_IN_A_SLICE = 5_000
 CELLS_IN_A_SLICE = 20_000
-"""How many sessions or pages that are stored, and how many rollups, for those that have no page views any more."""
+"""How many stored sessions or pages, and how many rollups, a slice has at most: they may have no page views left."""
 
 COMPARED = ("cells", "days", "pages", "visitors", "page_views")
-"""What a run has the numbers of: what was compared, and the page views that it was compared with."""
+"""What the result of a run counts: what was compared, and the page views that it was compared with."""
 
 Stored = int | datetime | date | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """A stored figure that differs from what the page views say.
+    """A stored number that differs from what the page views say.
 
-    `table` is "visitor", "rollup", "return" or "page total"; `value` is a session id, or what `dimension` says; None is
-    no such row, and for the instants and days no page view.
+    Args:
+        table: "visitor", "rollup", "return" or "page total".
+        value: a session id in the table "visitor", else a value of `dimension`.
+        figure: the name of the column; "rows" where a dimension is not in the register.
+        stored: what is stored; None when there is no such row.
+        counted: what the page views say; for instants and days, None when there is no page view.
     """
 
     table: str
@@ -87,14 +92,19 @@ def _in_words(value: Stored) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """Where a verification goes on: at a session, a day or a page, and there at a day.
+    """Where a verification continues: in a part of it, at a session or a page, and there at a day.
 
-    `views` and `visitors` are what was found to be missing in the rollups of that page so far: its total is compared
-    with what they should have.
+    Args:
+        part: "visitors", the name of a dimension, "dimensions" or "end".
+        texts: the sessions or pages that come next.
+        since: the day that comes next.
+        views: how many views were found missing in the rollups of the page so far. A page may take several slices, and
+            its total is compared with what all its rollups should be.
+        visitors: the same of visitors.
     """
 
     part: str = "visitors"
-    texts: Texts = field(default_factory=Texts)
+    texts: TextRange = field(default_factory=TextRange)
     since: date | None = None
     views: int = 0
     visitors: int = 0
@@ -117,7 +127,7 @@ class Position:
         """Return the position that these plain values are of."""
         return cls(
             part=stored["part"],
-            texts=Texts(low=stored["low"], is_open=stored["is_open"], only=stored["only"]),
+            texts=TextRange(low=stored["low"], is_open=stored["is_open"], only=stored["only"]),
             since=date.fromisoformat(stored["since"]) if stored["since"] else None,
             views=stored["views"],
             visitors=stored["visitors"],
@@ -126,7 +136,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """What one slice showed: drift, how much of what was compared, how many page views were read, where to go on."""
+    """What one slice showed: the drift, how much was compared, how many page views were read, and what comes next."""
 
     drift: tuple[Drift, ...]
     compared: Counter[str]
@@ -135,40 +145,43 @@ class Slice:
 
 
 def verify() -> Iterator[Drift]:
-    """Count everything again and yield each stored figure that differs. Nothing is changed.
+    """Count everything again and yield each stored number that differs. Nothing is changed.
 
-    It may run beside live traffic and backfills. Page views that are pending count nowhere, and sealed days are not
-    judged.
+    It may run beside live traffic and backfills. Pending page views are not compared with anything, and sealed days are
+    skipped.
 
-    Raises `LocalTimes` where the database keeps local times.
+    Raises:
+        LocalTimes: the database stores local times.
     """
     for checked in slices():
         yield from checked.drift
 
 
 def repair() -> Iterator[Drift]:
-    """Set each stored figure right that differs from what the page views say, and yield what it was.
+    """Correct each stored number that differs from what the page views say, and yield what it was.
 
     Only what differs is written, in one transaction for each slice that has drift. It may run beside live traffic,
-    backfills and other repairs, and be killed anywhere. Call it outside any transaction.
+    backfills and other repairs, and may be killed at any instant. Call it outside any transaction.
 
-    Raises `LocalTimes` where the database keeps local times.
+    Raises:
+        LocalTimes: the database stores local times.
     """
-    for checked in slices(mend=True):
+    for checked in slices(fix=True):
         yield from checked.drift
 
 
-def slices(*, start: Position | None = None, mend: bool = False) -> Generator[Slice, None, None]:
+def slices(*, start: Position | None = None, fix: bool = False) -> Generator[Slice, None, None]:
     """Compare slice by slice, and yield what each one showed.
 
-    Arguments:
-        start: where to go on; None is the beginning.
-        mend: set right what differs; the drift that is yielded is what it was.
+    Args:
+        start: where to continue; None is the beginning.
+        fix: correct what differs; the drift that is yielded is what it was.
 
-    Raises `LocalTimes` where the database keeps local times.
+    Raises:
+        LocalTimes: the database stores local times.
     """
     using = router.db_for_write(PageView)
-    work = _Work(using=using, mend=mend, reckoning=Reckoning.stored(using=using))
+    work = _Work(using=using, fix=fix, bounds=DayBounds.stored(using=using))
     position = start or Position()
     while position.part != END:
         checked = _check(work, position)
@@ -252,23 +265,23 @@ class _Work:
     """What all slices of a verification share."""
 
     using: str
-    mend: bool
-    reckoning: Reckoning
+    fix: bool
+    bounds: DayBounds
 
-    def count(self, recounted: Callable[[Reckoning], Recount]) -> Recount:
-        """Call a statement by the calendar that is in its own snapshot: a prune or a rebuild may have moved it."""
-        while not (found := recounted(self.reckoning)).is_by(self.reckoning):
-            self.reckoning = Reckoning.of(found.zone, found.sealed_before, using=self.using)
+    def count(self, recounted: Callable[[DayBounds], Recount]) -> Recount:
+        """Count by the calendar that the statement itself saw: a prune or a rebuild may have changed it meanwhile."""
+        while not (found := recounted(self.bounds)).is_by(self.bounds):
+            self.bounds = DayBounds.of(found.zone, found.sealed_before, using=self.using)
         return found
 
-    def settle(self, recounted: Callable[[Reckoning], Recount], amend: Callable[[Recount], None]) -> Recount:
-        """Compare; and where something differs and is to be mended, compare again in a transaction and amend it.
+    def settle(self, recounted: Callable[[DayBounds], Recount], amend: Callable[[Recount], None]) -> Recount:
+        """Compare; where something differs and drift is to be fixed, compare again in a transaction and correct it.
 
-        Repairs wait for one another there, at a row that nobody writes who records: what another one mended meanwhile
-        does not differ any more.
+        Repairs wait for one another there, on a row that recording doesn't write: what another repair has corrected
+        meanwhile doesn't differ any more.
         """
         found = self.count(recounted)
-        if not self.mend or not found.rows:
+        if not self.fix or not found.rows:
             return found
 
         def transaction() -> Recount:
@@ -281,7 +294,7 @@ class _Work:
 
 
 def _wait_for_other_repairs(*, using: str) -> None:
-    """Lock the calendar until the transaction ends, by a write, as its first statement; there is one from here on."""
+    """Lock the calendar's row until the transaction ends, by a write as the first statement, and make it if need be."""
     calendars = Calendar.objects.using(using)
     if not calendars.lock():
         calendars.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
@@ -289,51 +302,51 @@ def _wait_for_other_repairs(*, using: str) -> None:
 
 
 def _check_visitors(work: _Work, position: Position) -> Slice:
-    """Compare the rows of some sessions. They come first of all, since writers go by their days."""
+    """Compare the rows of some sessions. They come before everything else, since writers rely on their days."""
     views = PageView.objects.using(work.using).order_by("session_id", "path", "timestamp")
     rows = Visitor.objects.using(work.using).order_by("session_id")
     bounds = (views, "session_id", VIEWS_IN_A_SLICE), (rows, "session_id", ROWS_IN_A_SLICE)
     sessions, then = _next_texts(position, *bounds)
     recounted = partial(_visitors, sessions, using=work.using)
     found = work.count(recounted)
-    if work.mend and found.rows:
+    if work.fix and found.rows:
         locked = {row.session_id for row in found.rows}
 
-        def mend() -> Recount:
-            # Under its lock nobody changes what a session has; the statement sees what was committed before.
+        def correct() -> Recount:
+            # Nobody changes what a locked session has, and the statement sees what was committed before the lock.
             sql.lock_sessions(locked, using=work.using)
             found = work.count(recounted)
             found = found._replace(rows=[row for row in found.rows if row.session_id in locked])
-            seen = [(row.session_id, *_seen(row, work.reckoning)) for row in found.rows]
+            seen = [(row.session_id, *_seen(row, work.bounds)) for row in found.rows]
             sql.write([Insert(_VISITORS, seen)], using=work.using)
             return found
 
-        found = sql.transact(mend, using=work.using)
-    drift = [each for row in found.rows for each in _drift_of_visitor(row, work.reckoning)]
+        found = sql.transact(correct, using=work.using)
+    drift = [each for row in found.rows for each in _drift_of_visitor(row, work.bounds)]
     compared = Counter(visitors=found.compared)
     return Slice(drift=tuple(drift), compared=compared, views_read=found.page_views, then=then)
 
 
-def _visitors(sessions: Texts, reckoning: Reckoning, *, using: str) -> Recount:
-    return recount.visitors(reckoning, sessions, using=using)
+def _visitors(sessions: TextRange, bounds: DayBounds, *, using: str) -> Recount:
+    return recount.visitors(bounds, sessions, using=using)
 
 
 _SEEN = "first_seen", "last_day", "last_sealed_day"
 _VISITORS = Target.upserting(Visitor, key=["session_id"], changes=dict.fromkeys(_SEEN, "set"))
 
 
-def _seen(row: Seen, reckoning: Reckoning) -> tuple[datetime | None, date | None, date | None]:
-    """Return when a session was first seen, its last reporting day and its last sealed one, by its page views and what
-    was pruned of them.
+def _seen(row: VisitorRow, bounds: DayBounds) -> tuple[datetime | None, date | None, date | None]:
+    """Return when a session was first seen, its last reporting day and its last sealed day.
 
-    What nothing else tells stands: when a session was first seen whose first page views were pruned, and its last
-    sealed day, unless that is not sealed. Then the day on which it was first seen is all that is known.
+    They follow from its page views and from what is stored of the pruned ones. What only the row itself knows is kept:
+    when a session was first seen whose first page views were pruned, and its last sealed day. Where that day is not
+    sealed at all, the day on which the session was first seen is the best that is known.
     """
-    seal = reckoning.sealed_before
-    is_older = seal is not None and row.first_seen is not None and row.first_seen < reckoning.start_of(seal)
+    seal = bounds.sealed_before
+    is_older = seal is not None and row.first_seen is not None and row.first_seen < bounds.start_of(seal)
     sealed_day = row.last_sealed_day
     if sealed_day is not None and (seal is None or sealed_day >= seal):
-        sealed_day = day_of(row.first_seen, reckoning.zone) if row.first_seen is not None and is_older else None
+        sealed_day = day_of(row.first_seen, bounds.zone) if row.first_seen is not None and is_older else None
     if sealed_day is None:
         return row.first_counted, row.last_day_counted, None
     first_seen = row.first_seen
@@ -342,9 +355,9 @@ def _seen(row: Seen, reckoning: Reckoning) -> tuple[datetime | None, date | None
     return first_seen, max(day for day in (row.last_day_counted, sealed_day) if day is not None), sealed_day
 
 
-def _drift_of_visitor(row: Seen, reckoning: Reckoning) -> Iterator[Drift]:
+def _drift_of_visitor(row: VisitorRow, bounds: DayBounds) -> Iterator[Drift]:
     stored = row.first_seen, row.last_day, row.last_sealed_day
-    for figure, now, counted in zip(_SEEN, stored, _seen(row, reckoning), strict=True):
+    for figure, now, counted in zip(_SEEN, stored, _seen(row, bounds), strict=True):
         if now != counted:
             yield Drift(table="visitor", value=row.session_id, figure=figure, stored=now, counted=counted)
 
@@ -353,7 +366,7 @@ def _check_days(dimension: Dimension, work: _Work, position: Position) -> Slice:
     """Compare the cells of all values of a dimension on some days."""
     days, rest = _next_days(work, position, PageView.objects.using(work.using))
     found = work.settle(
-        lambda reckoning: recount.cells(reckoning, dimension, days, using=work.using),
+        lambda bounds: recount.cells(bounds, dimension, days, using=work.using),
         lambda found: _add_cells(found.rows, dimension, using=work.using),
     )
     compared = Counter(cells=found.compared)
@@ -381,14 +394,14 @@ def _check_pages(work: _Work, position: Position) -> Slice:
     if paths.only:
         days, rest = _next_days(work, position, views.filter(path=paths.low))
     found = work.settle(
-        lambda reckoning: recount.cells(reckoning, PAGE, days, values=paths, using=work.using),
+        lambda bounds: recount.cells(bounds, PAGE, days, values=paths, using=work.using),
         lambda found: _add_cells(found.rows, PAGE, using=work.using),
     )
     drift = list(_drift_of_cells(found.rows, PAGE))
     compared = Counter(cells=found.compared)
     views_read = found.page_views
     missing: dict[str, Counter[str]] = {paths.low: Counter(views=position.views, visitors=position.visitors)}
-    if not work.mend:
+    if not work.fix:
         for cell in found.rows:
             if cell.previous_day is None:
                 of_path = missing.setdefault(cell.value, Counter())
@@ -400,10 +413,10 @@ def _check_pages(work: _Work, position: Position) -> Slice:
         return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
     is_whole = any(any(of_path.values()) for of_path in missing.values())
     found = work.settle(
-        lambda reckoning: _totals(reckoning, paths, missing, is_whole=is_whole, using=work.using),
-        lambda found: _set_totals(found.rows, work.reckoning, using=work.using),
+        lambda bounds: _totals(bounds, paths, missing, is_whole=is_whole, using=work.using),
+        lambda found: _set_totals(found.rows, work.bounds, using=work.using),
     )
-    drift += [each for row in found.rows for each in _drift_of_total(row, work.reckoning)]
+    drift += [each for row in found.rows for each in _drift_of_total(row, work.bounds)]
     compared["pages"] += found.compared
     return Slice(drift=tuple(drift), compared=compared, views_read=views_read, then=then)
 
@@ -420,7 +433,7 @@ def _check_register(work: _Work, position: Position) -> Slice:
             unknown = rows.filter(dimension=name)
             stored = unknown.count()
             drift.append(Drift(table=table, dimension=name, value="", figure="rows", stored=stored, counted=0))
-            if work.mend:
+            if work.fix:
                 sql.transact(unknown.delete, using=work.using)
     return Slice(drift=tuple(drift), compared=Counter(), views_read=0, then=Position(part=END))
 
@@ -469,42 +482,42 @@ def _drift_of_cells(cells: Iterable[Cell], dimension: Dimension) -> Iterator[Dri
 
 
 def _totals(
-    reckoning: Reckoning, paths: Texts, missing: dict[str, Counter[str]], *, is_whole: bool, using: str
+    bounds: DayBounds, paths: TextRange, missing: dict[str, Counter[str]], *, is_whole: bool, using: str
 ) -> Recount:
-    """Compare totals with what the rollups would have if nothing was missing in them; `rows` are those that differ."""
-    found = recount.totals(reckoning, paths, is_whole=is_whole, using=using)
+    """Compare totals with what the rollups would be if nothing was missing in them; `rows` are those that differ."""
+    found = recount.totals(bounds, paths, is_whole=is_whole, using=using)
     rows = []
     for row in found.rows:
         of_path = missing.get(row.path, Counter())
         due = row._replace(
             rollup_views=row.rollup_views + of_path["views"], rollup_visitors=row.rollup_visitors + of_path["visitors"]
         )
-        if any(_drift_of_total(due, reckoning)):
+        if any(_drift_of_total(due, bounds)):
             rows.append(due)
     return found._replace(rows=rows)
 
 
-def _ends(row: Total, reckoning: Reckoning) -> tuple[datetime | None, datetime | None]:
-    """Return when a page was first and last viewed, by its page views and what was pruned of them.
+def _ends(row: TotalRow, bounds: DayBounds) -> tuple[datetime | None, datetime | None]:
+    """Return when a page was first and last viewed, judging by its page views and by what is stored of pruned ones.
 
-    Of a page view that was pruned nothing but the stored instant tells when it was.
+    Only the stored instants remember when a pruned page view was.
     """
     first, last = row.first_counted, row.last_counted
-    seal = reckoning.sealed_before
+    seal = bounds.sealed_before
     if seal is not None and row.first_day is not None and row.first_day < seal:
         first = min((at for at in (row.first_viewed, first) if at is not None), default=None)
-        if last is None or last < reckoning.start_of(seal):
+        if last is None or last < bounds.start_of(seal):
             last = max((at for at in (row.last_viewed, last) if at is not None), default=None)
     return first, last
 
 
-def _drift_of_total(row: Total, reckoning: Reckoning) -> Iterator[Drift]:
+def _drift_of_total(row: TotalRow, bounds: DayBounds) -> Iterator[Drift]:
     figures: dict[str, tuple[Stored, Stored]] = {
         "views": (row.views, row.rollup_views),
         "visitors": (row.visitors, row.rollup_visitors),
     }
-    if row.rollup_views:  # else it is as if there was no row
-        first, last = _ends(row, reckoning)
+    if row.rollup_views:  # without views, the row counts as missing
+        first, last = _ends(row, bounds)
         figures |= {"first_viewed": (row.first_viewed, first), "last_viewed": (row.last_viewed, last)}
     for figure, (stored, counted) in figures.items():
         if stored != counted:
@@ -513,32 +526,33 @@ def _drift_of_total(row: Total, reckoning: Reckoning) -> Iterator[Drift]:
             )
 
 
-def _set_totals(rows: Sequence[Total], reckoning: Reckoning, *, using: str) -> None:
-    """Add what is missing in totals, and then, under the locks of their rows, set their instants."""
+def _set_totals(rows: Sequence[TotalRow], bounds: DayBounds, *, using: str) -> None:
+    """Add what is missing in totals; then, while their rows are locked, set their instants."""
     added = []
     for row in rows:
-        first, last = _ends(row, reckoning)
+        first, last = _ends(row, bounds)
         if first is None or last is None:
             first, last = row.first_viewed, row.last_viewed
         if (first is None or last is None) and row.first_day is not None and row.last_day is not None:
-            # The total of a page whose views were all pruned was lost: its days are all that is known.
-            first, last = reckoning.start_of(row.first_day), reckoning.start_of(row.last_day)
+            # The row of a page whose views were all pruned was lost. Its days are the best that is known.
+            first, last = bounds.start_of(row.first_day), bounds.start_of(row.last_day)
         added.append((row.path, row.rollup_views - row.views, row.rollup_visitors - row.visitors, first, last))
     sql.write([Insert(PAGE_TOTALS, added)], using=using)
     settle_totals([row.path for row in rows], using=using)
 
 
-def _after(text: str) -> Texts:
-    return Texts(low=text, is_open=True)
+def _after(text: str) -> TextRange:
+    return TextRange(low=text, is_open=True)
 
 
-def _next_texts(position: Position, *bounds: tuple[models.QuerySet[Any], str, int]) -> tuple[Texts, Position]:
-    """Return the next range of paths or sessions, and where to go on after it.
+def _next_texts(position: Position, *bounds: tuple[models.QuerySet[Any], str, int]) -> tuple[TextRange, Position]:
+    """Return the next range of paths or sessions, and the position after it.
 
-    A text that has more rows by itself is a range of its own.
+    A text that alone has more rows than a slice is a range of its own.
 
-    Arguments:
-        bounds: rows in the order of the column that has the text, and how many of them are in a range at most.
+    Args:
+        bounds: rows in the order of the column that holds the text, that column, and how many of them a range has at
+            most.
     """
     at = position.texts
     ends: list[str] = []
@@ -549,21 +563,21 @@ def _next_texts(position: Position, *bounds: tuple[models.QuerySet[Any], str, in
         return at, _part_after(position.part)
     end = min(ends)
     if end == at.low and not at.is_open:
-        return Texts(low=end, only=True), Position(part=position.part, texts=_after(end))
-    return replace(at, high=end), Position(part=position.part, texts=Texts(low=end))
+        return TextRange(low=end, only=True), Position(part=position.part, texts=_after(end))
+    return replace(at, high=end), Position(part=position.part, texts=TextRange(low=end))
 
 
 def _next_days(work: _Work, position: Position, views: models.QuerySet[PageView]) -> tuple[Days, Position | None]:
-    """Return the next days, with so many page views, and where to go on after them, or None. One day is never cut."""
-    since, reckoning = position.since, work.reckoning
-    if (seal := reckoning.sealed_before) and (since is None or since < seal):
+    """Return the next days of a slice, and the position after them, None at the end. One day is never cut."""
+    since, bounds = position.since, work.bounds
+    if (seal := bounds.sealed_before) and (since is None or since < seal):
         since = seal
     if since is not None:
-        views = views.filter(timestamp__gte=reckoning.start_of(since))
+        views = views.filter(timestamp__gte=bounds.start_of(since))
     instants = views.order_by("timestamp").values_list("timestamp", flat=True)
     last = instants[VIEWS_OF_DAYS_IN_A_SLICE : VIEWS_OF_DAYS_IN_A_SLICE + 1]
     for at in last:
-        first_day, until = (day_of(other, reckoning.zone) for other in (instants[0], at))
+        first_day, until = (day_of(other, bounds.zone) for other in (instants[0], at))
         until = max(until, first_day + DAY)
         return Days(since=position.since, until=until), replace(position, since=until)
     return Days(since=position.since), None

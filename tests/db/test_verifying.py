@@ -645,7 +645,7 @@ def test_the_number_of_statements_does_not_grow_with_what_is_in_a_slice(django_c
 @pytest.mark.parametrize("year", [2015, 2041])
 def test_views_of_other_years_that_come_meanwhile_are_on_their_own_days(mend: bool, year: int) -> None:
     record_page_views([a_hit(session_id="now")])
-    checked = slices(mend=mend)
+    checked = slices(fix=mend)
     drift = [*next(checked).drift]
     # Half past midnight in summer: at the clocks of winter it is still the day before.
     record_page_views(a_hit(session_id="old", at=datetime(year, 7, day, 22, 30, tzinfo=UTC)) for day in (1, 2, 3))

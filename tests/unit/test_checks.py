@@ -178,7 +178,7 @@ def test_a_database_that_keeps_local_times_is_refused_and_never_verified(setting
         with pytest.raises(CommandError, match="can't be verified"):
             call_command("verify_aggregates", repair=True)
         with pytest.raises(recount.LocalTimes):
-            list(slices(mend=True))
+            list(slices(fix=True))
     finally:
         for name in ("timezone", "timezone_name"):
             vars(database).pop(name, None)

@@ -46,7 +46,7 @@ class Command(StatsCommand):
             refuse_local_times(using=router.db_for_write(PageView))
         except LocalTimes as error:
             raise CommandError(str(error)) from error
-        if repair and (repaired := self.follow(slices(mend=True), "Repairing", prefix="repaired: ")):
+        if repair and (repaired := self.follow(slices(fix=True), "Repairing", prefix="repaired: ")):
             self.stdout.write(f"Repaired {counted(repaired, 'figure')}")
         run = begin_verification()
         self.follow(verification(run), "Verifying", total=run.result["total"])
