@@ -18,7 +18,7 @@ from django.urls import include, path, re_path
 from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME
 
 pytestmark = pytest.mark.slow("a thousand requests")
 

@@ -29,12 +29,12 @@ from pagestats.identity import (
 )
 from pagestats.models import Calendar, Salt
 from pagestats.recording import record_page_view
+from tests.agents import CHROME
 from tests.factories import T0, a_hit
 from tests.workers import Signals, Team
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 MIDNIGHT = T0.astimezone(AMSTERDAM).replace(hour=0)
-CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 pytestmark = pytest.mark.django_db
 
 

@@ -13,10 +13,8 @@ from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME, GOOGLEBOT
 from tests.factories import Failing
-
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from pagestats.hits import instant
 from pagestats.identity import day_salts
 from pagestats.models import PageView
 from pagestats.recording import record_page_view
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME
 from tests.factories import a_hit
 
 urlpatterns = [
