@@ -22,7 +22,6 @@ from django.utils.translation import gettext_lazy
 from example_project.blog.models import Post
 from pagestats import api, openapi
 from pagestats.hits import instant
-from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.tallies import tallies
@@ -53,15 +52,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 def no_other_door(settings):
     """Leave the middleware out, which tallies what it sees of each request."""
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.startswith("pagestats.")]
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_another_test():
-    cache.clear()
-    day_salts.clear()
-    yield
-    cache.clear()
-    day_salts.clear()
 
 
 def send(body=None, *, to=PAGE_VIEWS, client=None, content_type="application/json", **headers):

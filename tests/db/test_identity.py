@@ -38,13 +38,6 @@ MIDNIGHT = T0.astimezone(AMSTERDAM).replace(hour=0)
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def no_salts_of_another_test():
-    day_salts.clear()
-    yield
-    day_salts.clear()
-
-
 def a_request(*, address="203.0.113.7", agent=CHROME, host="example.com", cookie=None, secure=False, **headers):
     headers = {"user-agent": agent, "host": host, **headers} | ({"cookie": cookie} if cookie else {})
     return RequestFactory().get("/", REMOTE_ADDR=address, secure=secure, headers=headers)
