@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
+from tests.agents import CHROME
+
 PATIENCE = 60
 MakeVisitor = Callable[..., BrowserContext]
-# Headless Chromium names itself so, and is a robot then.
-CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
-FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 BROWSER_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,6 +32,7 @@ BROWSER_OPTIONS = [
     "--disable-quic",
 ]
 WIDTHS = (320, 360, 800, 1600)
+WIDTHS_FOR_AXE = (360, 800, 1600)
 LONG_PATH = "/" + 200 * "y"
 LONG_TITLE = 200 * "T"
 WRITE = f"""
@@ -55,6 +56,10 @@ class Site:
     log: Path
 
     @property
+    def database(self) -> Path:
+        return self.log.with_name("example.sqlite3")
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -76,8 +81,15 @@ def written_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database with an editor, two posts, a draft and a page, and no visits."""
     database = tmp_path_factory.mktemp("example") / "written.sqlite3"
     for arguments in (["-m", "django", "migrate", "--verbosity", "0"], ["-c", WRITE]):
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+        run_python(database, *arguments)
     return database
+
+
+def run_python(database: Path, *arguments: str) -> str:
+    """Run Python in the example site on a database, and return what it printed."""
+    command = [sys.executable, *arguments]
+    asked = {"cwd": ROOT, "env": environment(database), "check": True, "timeout": PATIENCE}
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, **asked).stdout
 
 
 @pytest.fixture
@@ -187,6 +199,42 @@ def read(page: Page, *paths: str) -> None:
         response = page.goto(path)
         assert response is not None
         assert response.status == 200, f"{path} is answered {response.status}"
+
+
+def log_in(page: Page, *, to: str = "/admin/", user: str = "editor") -> Page:
+    """Log in with a page, and return it: user's password is its name."""
+    page.goto(f"/admin/login/?next={to}")
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(user)
+    page.get_by_role("button", name="Log in").click()
+    return page
+
+
+def look_at(page: Page, address: str, *, context: str | None = None) -> None:
+    """Look at a page in each width for what is too wide, and for what axe finds in it or in an element of it."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        read(page, address)
+        wide = page.evaluate("document.scrollingElement.scrollWidth")
+        assert wide <= width, f"{address} is {wide} px wide in a window of {width} px"
+        spilling = page.evaluate(
+            "[...document.querySelectorAll('.pagestats *')].filter(e => e.scrollWidth > e.clientWidth + 1"
+            " && e.clientWidth > 1 && e.checkVisibility() && getComputedStyle(e).display !== 'inline'"
+            " && !e.matches('.pagestats-unseen, .pagestats-scroll')).map(e => e.className || e.tagName)"
+        )
+        assert spilling == [], f"{spilling} of {address} at {width} px"
+        if width in WIDTHS_FOR_AXE:
+            found = Axe().run(page, context=context)
+            assert found.violations_count == 0, f"{address} at {width} px:\n{found.generate_report()}"
+
+
+def ends(page: Page, selector: str) -> list[tuple[float, float]]:
+    """Return where the text of each visible element begins and ends, from the left."""
+    found: list[list[float]] = page.locator(f"{selector} >> visible=true").evaluate_all(
+        "all => all.map(element => { const range = document.createRange(); range.selectNodeContents(element);"
+        " const { left, right } = range.getBoundingClientRect(); return [left, right]; })"
+    )
+    return [(left, right) for left, right in found]
 
 
 def figures(page: Page) -> dict[str, str]:

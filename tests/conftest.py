@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
 
+from pagestats.identity import day_salts
 from pagestats.sql import plans
 from pagestats.tallies import tallies
 
@@ -92,8 +93,9 @@ def no_tallies_of_another_test() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept_by_another_test() -> None:
-    """Begin with an empty cache: titles and the figures of tags are kept for a while."""
+    """Begin with nothing kept: titles and the figures of tags are kept for a while, salts for a day."""
     cache.clear()
+    day_salts.clear()
 
 
 @pytest.fixture(autouse=True)

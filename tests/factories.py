@@ -2,19 +2,29 @@
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
+from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.db.models import Value
 from django.db.models.functions import Concat, StrIndex, Substr
 from django.utils import timezone
 
+from example_project.blog.models import Post
 from pagestats.dimensions import Dimension
 from pagestats.hits import Hit
 from pagestats.models import PageView
 
 T0 = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+MILLISECOND, SECOND, MINUTE, HOUR = (timedelta(**{unit: 1}) for unit in ("milliseconds", "seconds", "minutes", "hours"))
+
+# Values of PAGESTATS_CONTENT.
+POSTS = {"model": "blog.Post", "published": {"published": True}, "title": "title", "slug": "slug", "type": "blog"}
+PAGES = {"model": "blog.Page", "published": {"published": True}, "title": "title", "slug": "slug", "type": "page"}
+CONTENT = {"posts": POSTS, "pages": PAGES}
+WITH_DRAFTS = {"posts": {**POSTS, "published": {}}}
 
 
 A_SECTION = Dimension(
@@ -41,11 +51,23 @@ def a_hit(**changes: Any) -> Hit:
     return Hit(**{"path": "/a", "session_id": "s", "at": T0, **changes})
 
 
+def a_post(slug: str = "hello", **changes: Any) -> Post:
+    """Return a stored post, published at T0, but for the changes."""
+    return Post.objects.create(**{"title": slug.title(), "slug": slug, "published": True, "created": T0, **changes})
+
+
 def raw_views(rows: Iterable[tuple[str, str, datetime]]) -> list[PageView]:
     """Store (path, session id, timestamp) rows behind the app's back: they are pending."""
     return PageView.objects.bulk_create(
         PageView(path=path, session_id=session_id, timestamp=at) for path, session_id, at in rows
     )
+
+
+def run_command(*arguments: Any, **options: Any) -> str:
+    """Run a management command and return its output, without the last line break."""
+    out = StringIO()
+    call_command(*arguments, stdout=out, **options)
+    return out.getvalue().strip()
 
 
 def a_lock_error():

@@ -2,14 +2,13 @@
 
 import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browsing import BROWSER_OPTIONS, CHROME, PATIENCE, ROOT, environment, served
+from tests.agents import CHROME
+from tests.browsing import BROWSER_OPTIONS, PATIENCE, log_in, run_python, served
 
 README = {"page-stats": "/admin/pagestats/stats/", "public-stats": "/stats/"}
 README_SIZE = (1280, 960)
@@ -43,15 +42,12 @@ def main(folder: Path, *, every_page: bool) -> None:
     with tempfile.TemporaryDirectory() as place:
         database = Path(place) / "example.sqlite3"
         for arguments in (["-m", "django", "migrate", "--verbosity", "0"], ["-c", PREPARE]):
-            subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(database), check=True)
+            run_python(database, *arguments)
         with served(database, Path(place) / "server.log") as site, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER_OPTIONS)
             page = browser.new_page(base_url=site.url, user_agent=CHROME)
             page.set_default_timeout(PATIENCE * 1_000)
-            page.goto("/admin/login/?next=/admin/")
-            page.get_by_label("Username").fill("demo")
-            page.get_by_label("Password").fill("demo")
-            page.get_by_role("button", name="Log in").click()
+            log_in(page, user="demo")
             if every_page:
                 take_all(page, folder)
             else:

@@ -1,8 +1,6 @@
 """The admin's page *Page stats*, seen with a real Chromium."""
 
 import shutil
-import subprocess
-import sys
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,19 +8,20 @@ from pathlib import Path
 import django
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route
+from playwright.sync_api import Browser, Page, Route
 
+from tests.agents import CHROME
 from tests.browsing import (
-    CHROME,
     LONG_PATH,
-    PATIENCE,
-    ROOT,
     WIDTHS,
     MakeVisitor,
     Site,
-    environment,
+    ends,
     figures,
+    log_in,
+    look_at,
     read,
+    run_python,
     served,
     table,
 )
@@ -60,32 +59,18 @@ Post.objects.filter(slug="first").update(title="مرحبا بالعالم")
 """
 
 
-def fill(database: Path, more: str = "") -> None:
-    command = [sys.executable, "-c", FILL + more]
-    subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
-
-
 @pytest.fixture
 def filled(site: Site) -> Site:
     """The site after a few of everything was recorded."""
-    fill(site.log.with_name("example.sqlite3"))
+    run_python(site.database, "-c", FILL)
     return site
 
 
 @pytest.fixture
 def filled_for_long(site: Site) -> Site:
     """The site after a few of everything was recorded, and views of a page with an Arabic title on each of 90 days."""
-    fill(site.log.with_name("example.sqlite3"), EARLIER)
+    run_python(site.database, "-c", FILL + EARLIER)
     return site
-
-
-def log_in(window: BrowserContext) -> Page:
-    page = window.new_page()
-    read(page, "/admin/")
-    page.get_by_label("Username").fill("editor")
-    page.get_by_label("Password").fill("editor")
-    page.get_by_role("button", name="Log in").click()
-    return page
 
 
 def facts(page: Page) -> list[tuple[str, str]]:
@@ -100,7 +85,7 @@ def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: M
     reader = visitor().new_page()
     read(reader, "/first")
     reader.reload()
-    page = log_in(visitor())
+    page = log_in(visitor().new_page())
     page.get_by_role("link", name="Page stats", exact=True).last.click()
 
     assert page.url.endswith(STATS)
@@ -124,31 +109,13 @@ def test_one_page_opened_is_one_view_and_one_visitor_who_is_there_now(visitor: M
 OURS = None if django.VERSION >= (6, 0) else ".pagestats"
 
 
-def look_at(page: Page, address: str = STATS, *, context: str | None = OURS) -> None:
-    """Look at the page in each width for what is too wide, and for what axe finds."""
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        read(page, address)
-        wide = page.evaluate("document.scrollingElement.scrollWidth")
-        assert wide <= width, f"{wide} px wide in a window of {width} px"
-        spilling = page.evaluate(
-            "[...document.querySelectorAll('.pagestats *')].filter(e => e.scrollWidth > e.clientWidth + 1"
-            " && e.clientWidth && e.checkVisibility() && getComputedStyle(e).display !== 'inline'"
-            " && !e.matches('.pagestats-unseen, .pagestats-scroll')).map(e => e.className || e.tagName)"
-        )
-        assert spilling == [], f"{spilling} at {width} px"
-        if width in (360, 1600):
-            found = Axe().run(page, context=context)
-            assert found.violations_count == 0, f"{width} px:\n{found.generate_report()}"
-
-
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_empty_page_is_accessible_and_never_wider_than_the_window(
     visitor: MakeVisitor,
     color_scheme: str,
 ) -> None:
-    page = log_in(visitor(javascript=True, color_scheme=color_scheme))
-    look_at(page)
+    page = log_in(visitor(javascript=True, color_scheme=color_scheme).new_page())
+    look_at(page, STATS, context=OURS)
     assert page.get_by_text("No page view yet.").first.is_visible()
     assert page.get_by_role("link", name="View site").count() == 2
 
@@ -159,8 +126,8 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
     filled: Site,
     color_scheme: str,
 ) -> None:
-    page = log_in(visitor(javascript=True, color_scheme=color_scheme))
-    look_at(page)
+    page = log_in(visitor(javascript=True, color_scheme=color_scheme).new_page())
+    look_at(page, STATS, context=OURS)
     assert page.get_by_text("1–50 of 124").is_visible()
     assert page.get_by_role("heading", level=2).all_inner_texts() == [
         "At a glance",
@@ -174,22 +141,13 @@ def test_the_full_page_is_accessible_and_never_wider_than_the_window(
     assert ("Recorded", "123,456", "246,912") in table(page, "Health")
 
 
-def ends(page: Page, selector: str) -> list[tuple[float, float]]:
-    """Return where the text of each visible element begins and ends, from the left."""
-    found: list[list[float]] = page.locator(f"{selector} >> visible=true").evaluate_all(
-        "all => all.map(element => { const range = document.createRange(); range.selectNodeContents(element);"
-        " const { left, right } = range.getBoundingClientRect(); return [left, right]; })"
-    )
-    return [(left, right) for left, right in found]
-
-
 @pytest.mark.parametrize("javascript", [False, True])
 def test_each_mark_stands_below_its_point_and_touches_no_other(
     visitor: MakeVisitor,
     filled_for_long: Site,
     javascript: bool,
 ) -> None:
-    page = log_in(visitor(javascript=javascript))
+    page = log_in(visitor(javascript=javascript).new_page())
     today = date.fromisoformat(page.evaluate("new Date().toISOString().slice(0, 10)"))
     for count in (3, 6, 7, 8, 15, 30, 90):
         days = [today - timedelta(days=ago) for ago in range(count, 0, -1)]
@@ -240,7 +198,7 @@ def look_at_the_figures(page: Page, address: str) -> None:
 
 
 def test_the_table_of_the_figures_keeps_its_labels_whole(visitor: MakeVisitor, filled_for_long: Site) -> None:
-    page = log_in(visitor(javascript=True))
+    page = log_in(visitor(javascript=True).new_page())
     today = date.fromisoformat(page.evaluate("new Date().toISOString().slice(0, 10)"))
     look_at_the_figures(page, STATS)
     look_at_the_figures(page, f"{STATS}?start={today - timedelta(days=2)}&end={today - timedelta(days=1)}")
@@ -252,7 +210,7 @@ def test_titles_and_paths_begin_at_one_edge_in_either_direction(
     filled_for_long: Site,
     width: int,
 ) -> None:
-    page = log_in(visitor(javascript=True))
+    page = log_in(visitor(javascript=True).new_page())
     page.set_viewport_size({"width": width, "height": 800})
     read(page, STATS)
     for direction, edge in (("ltr", 0), ("rtl", 1)):
@@ -266,7 +224,7 @@ def test_titles_and_paths_begin_at_one_edge_in_either_direction(
 
 
 def test_what_the_pointer_is_told_is_laid_out_as_the_page_is(visitor: MakeVisitor, filled_for_long: Site) -> None:
-    page = log_in(visitor(javascript=True))
+    page = log_in(visitor(javascript=True).new_page())
     read(page, STATS)
     for direction in ("ltr", "rtl"):
         page.locator("html").evaluate("(html, direction) => html.dir = direction", direction)
@@ -278,10 +236,10 @@ def test_what_the_pointer_is_told_is_laid_out_as_the_page_is(visitor: MakeVisito
 
 
 def test_the_hours_of_two_days_are_never_wider_than_the_window(visitor: MakeVisitor, filled: Site) -> None:
-    page = log_in(visitor(javascript=True))
+    page = log_in(visitor(javascript=True).new_page())
     today = page.evaluate("new Date().toISOString().slice(0, 10)")
     yesterday = page.evaluate("new Date(Date.now() - 86400000).toISOString().slice(0, 10)")
-    look_at(page, f"{STATS}?start={yesterday}&end={today}")
+    look_at(page, f"{STATS}?start={yesterday}&end={today}", context=OURS)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         marks = page.locator(".pagestats-marks text:visible").evaluate_all(
@@ -297,9 +255,9 @@ def test_the_page_of_one_path_and_the_table_of_a_custom_period_are_accessible(
     filled: Site,
     color_scheme: str,
 ) -> None:
-    page = log_in(visitor(javascript=True, color_scheme=color_scheme))
+    page = log_in(visitor(javascript=True, color_scheme=color_scheme).new_page())
     today = page.evaluate("new Date().toISOString().slice(0, 10)")
-    look_at(page, f"{STATS}page/?path=/first&start=2026-01-01&end={today}")
+    look_at(page, f"{STATS}page/?path=/first&start=2026-01-01&end={today}", context=OURS)
     page.get_by_text("The same figures as a table").click()
     assert page.get_by_role("table", name="By day").is_visible()
     found = Axe().run(page, context=OURS)
@@ -310,14 +268,14 @@ def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascr
     visitor: MakeVisitor,
     filled: Site,
 ) -> None:
-    still = log_in(visitor())
+    still = log_in(visitor().new_page())
     read(still, STATS)
     assert still.locator(".pagestats-canvas svg").is_visible()
     points = still.locator(".pagestats-canvas polyline.pagestats-views:not(.pagestats-before)").get_attribute("points")
     assert points is not None
     assert len(points.split()) == 30
 
-    page = log_in(visitor(javascript=True))
+    page = log_in(visitor(javascript=True).new_page())
     read(page, STATS)
     canvas = page.locator(".pagestats-canvas canvas")
     canvas.wait_for()
@@ -340,7 +298,7 @@ def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascr
 
 
 def test_a_period_is_picked_with_a_click_and_with_two_days(visitor: MakeVisitor, filled: Site) -> None:
-    page = log_in(visitor())
+    page = log_in(visitor().new_page())
     read(page, STATS)
     period = page.get_by_role("navigation", name="Period")
     period.get_by_role("link", name="Today").click()
@@ -369,12 +327,12 @@ def test_it_is_as_good_in_django_unfold(
 ) -> None:
     database = tmp_path / "example.sqlite3"
     shutil.copy(written_database, database)
-    fill(database, EARLIER)
+    run_python(database, "-c", FILL + EARLIER)
     with served(database, tmp_path / "server.log", settings="tests.unfold_settings") as site:
         window = browser.new_context(base_url=site.url, user_agent=CHROME, color_scheme=color_scheme)
-        page = log_in(window)
+        page = log_in(window.new_page())
         # The frame around the page is another's.
-        look_at(page, context=".pagestats")
+        look_at(page, STATS, context=".pagestats")
         assert page.locator("html").evaluate("html => html.classList.contains('dark')") == (color_scheme == "dark")
         lightness = page.locator(".pagestats-figure").first.evaluate(
             "e => getComputedStyle(e).color.match(/[0-9]+/)[0]"
@@ -387,7 +345,7 @@ def test_it_is_as_good_in_django_unfold(
 
 
 def test_the_page_follows_the_theme_of_the_admin(visitor: MakeVisitor, filled: Site) -> None:
-    page = log_in(visitor(javascript=True, color_scheme="light"))
+    page = log_in(visitor(javascript=True, color_scheme="light").new_page())
     read(page, STATS)
     color = "getComputedStyle(document.querySelector('.pagestats-figure')).color"
     assert page.evaluate(color) == "rgb(0, 0, 0)"
@@ -400,7 +358,7 @@ def test_a_strict_content_security_policy_has_nothing_to_refuse(
     filled: Site,
 ) -> None:
     window = visitor(javascript=True)
-    page = log_in(window)
+    page = log_in(window.new_page())
     asked: list[str] = []
     refused: list[str] = []
 

@@ -6,8 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Request
 
+from tests.agents import FIREFOX
 from tests.browsing import (
-    FIREFOX,
     LONG_PATH,
     LONG_TITLE,
     WIDTHS,
@@ -15,6 +15,7 @@ from tests.browsing import (
     Site,
     figures,
     gunicorn,
+    log_in,
     read,
     table,
     uvicorn,
@@ -56,10 +57,7 @@ def test_the_stats_page_the_admin_and_the_api_agree_under_any_server(visitor: Ma
     pages = [(title, kind, path, views) for title, kind, path, views in table(other, "Pages by views")]
 
     editor = visitor().new_page()
-    editor.goto("/admin/login/?next=/admin/pagestats/stats/")
-    editor.get_by_label("Username").fill("editor")
-    editor.get_by_label("Password").fill("editor")
-    editor.get_by_role("button", name="Log in").click()
+    log_in(editor, to="/admin/pagestats/stats/")
     editor.get_by_role("heading", name="Health").wait_for()  # the last part of the page
     shown = editor.locator("#content").inner_text()
     answer = editor.request.get("/api/stats/").json()
@@ -114,11 +112,7 @@ def test_what_is_no_page_that_a_person_read_is_not_counted(visitor: MakeVisitor,
     assert site.get("/first/") == 404
     assert site.get("/stats") == 302
     assert site.get("/static/blog/site.css") == 200
-    page = visitor().new_page()
-    read(page, "/admin/")
-    page.get_by_label("Username").fill("editor")
-    page.get_by_label("Password").fill("editor")
-    page.get_by_role("button", name="Log in").click()
+    page = log_in(visitor().new_page())
     assert page.get_by_role("heading", name="Site administration").is_visible()
     read(page, "/stats/")
 

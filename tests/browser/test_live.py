@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Response, Route, expect
 
+from tests.agents import CHROME
 from tests.browsing import (
     BROWSER_OPTIONS,
-    CHROME,
     PATIENCE,
     MakeVisitor,
     Site,
     gunicorn,
+    log_in,
     read,
     uvicorn,
 )
@@ -33,10 +34,7 @@ def editor(visitor: MakeVisitor) -> Page:
     """The page *Page stats* in the window of somebody who may see it, where the clock goes on only when it is told."""
     page = visitor(javascript=True).new_page()
     page.clock.install()
-    page.goto(f"/admin/login/?next={STATS}")
-    page.get_by_label("Username").fill("editor")
-    page.get_by_label("Password").fill("editor")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page, to=STATS)
     return page
 
 

@@ -1,25 +1,23 @@
 """The figures inside a site's own pages and its own admin, seen with a real Chromium."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import django
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.browsing import (
     LONG_PATH,
     PATIENCE,
-    ROOT,
-    WIDTHS,
     MakeVisitor,
     Site,
-    environment,
+    ends,
     gunicorn,
+    log_in,
+    look_at,
     read,
+    run_python,
     table,
 )
 
@@ -55,33 +53,12 @@ alone = pytest.mark.parametrize("site", [standalone], ids=[""], indirect=True)
 @pytest.fixture
 def filled(site: Site) -> Site:
     """The site with views of a month, and somebody on it."""
-    database = site.log.with_name("example.sqlite3")
-    command = [sys.executable, "-c", FILL]
-    subprocess.run(command, cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    run_python(site.database, "-c", FILL)
     return site
-
-
-def log_in(page: Page) -> None:
-    page.goto("/admin/login/?next=/admin/")
-    page.get_by_label("Username").fill("editor")
-    page.get_by_label("Password").fill("editor")
-    page.get_by_role("button", name="Log in").click()
 
 
 # The frame around is Django's, whose links are told apart by colour alone before 6.0.
 OURS = None if django.VERSION >= (6, 0) else ".pagestats-panel"
-
-
-def look_at(page: Page, address: str, *, context: str | None = None) -> None:
-    """Look at a page in each width for what is too wide, and for what axe finds."""
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        read(page, address)
-        wide = page.evaluate("document.scrollingElement.scrollWidth")
-        assert wide <= width, f"{address} is {wide} px wide in a window of {width} px"
-        if width in (360, 800, 1600):
-            found = Axe().run(page, context=context)
-            assert found.violations_count == 0, f"{address} at {width} px:\n{found.generate_report()}"
 
 
 @alone
@@ -102,15 +79,6 @@ def test_the_page_that_stands_alone_is_accessible_empty_and_full(
     assert table(page, "Viewing now")[0] == ("The first post /first", "2")
 
 
-def ends(page: Page, selector: str) -> tuple[float, float]:
-    """Return where the text of the first such element begins and ends, from the left."""
-    left, right = page.locator(selector).first.evaluate(
-        "element => { const range = document.createRange(); range.selectNodeContents(element);"
-        " const { left, right } = range.getBoundingClientRect(); return [left, right]; }"
-    )
-    return left, right
-
-
 @alone
 @pytest.mark.parametrize("title", ["Post", "مرحبا"])
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
@@ -122,8 +90,7 @@ def test_the_page_that_stands_alone_begins_at_the_edge_that_reading_begins_at(
 ) -> None:
     retitle = f"import django; django.setup(); from example_project.blog.models import Post; \
 Post.objects.filter(slug='first').update(title={title!r})"
-    database = filled.log.with_name("example.sqlite3")
-    subprocess.run([sys.executable, "-c", retitle], cwd=ROOT, env=environment(database), check=True, timeout=PATIENCE)
+    run_python(filled.database, "-c", retitle)
     page = visitor().new_page()
     edge = 0 if direction == "ltr" else 1
     for width in (360, 1600):
@@ -135,9 +102,11 @@ Post.objects.filter(slug='first').update(title={title!r})"
             assert box is not None
             begin = box["x"] + edge * box["width"]
             row = f"table.pagestats-{name} tr:has-text('{title}')"
-            named, path = ends(page, f"{row} .pagestats-title"), ends(page, f"{row} .pagestats-path")
+            named, path = ends(page, f"{row} .pagestats-title")[0], ends(page, f"{row} .pagestats-path")[0]
             assert named[edge] == pytest.approx(begin, abs=1)
-            assert ends(page, f"table.pagestats-{name} thead th")[edge] == pytest.approx(begin, abs=1) or width == 360
+            assert (
+                ends(page, f"table.pagestats-{name} thead th")[0][edge] == pytest.approx(begin, abs=1) or width == 360
+            )
             if name == "pages" and width == 360:
                 assert path[edge] == pytest.approx(begin, abs=1)
             else:

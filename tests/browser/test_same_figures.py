@@ -1,20 +1,16 @@
 """One number wherever it is shown: the example site in a real Chromium, with JavaScript and without."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from playwright.sync_api import Page
 
 from tests.browsing import (
-    PATIENCE,
-    ROOT,
     MakeVisitor,
     Site,
-    environment,
     figures,
+    log_in,
     read,
+    run_python,
     table,
 )
 
@@ -30,29 +26,9 @@ PageView.objects.create(path="/first", session_id="pending", timestamp=timezone.
 """
 
 
-def run(site: Site, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=environment(site.log.with_name("example.sqlite3")),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE,
-    )
-    return done.stdout
-
-
-def log_in(page: Page) -> None:
-    page.goto("/admin/login/?next=/admin/")
-    page.get_by_label("Username").fill("editor")
-    page.get_by_label("Password").fill("editor")
-    page.get_by_role("button", name="Log in").click()
-
-
 @pytest.mark.parametrize("javascript", [False, True], ids=["without JavaScript", "with JavaScript"])
 def test_a_number_is_the_same_wherever_it_is_shown(site: Site, visitor: MakeVisitor, javascript: bool) -> None:
-    run(site, "-c", VIEWS)  # four views of the first post, one of them pending, and one of another page
+    run_python(site.database, "-c", VIEWS)  # four views of the first post, one of them pending, and one of another page
     reader = visitor(javascript=javascript).new_page()
     read(reader, "/first")  # the fifth, when it is served
     assert "4 views" in " ".join(reader.locator("article header").inner_text().split())
@@ -90,6 +66,6 @@ def test_a_number_is_the_same_wherever_it_is_shown(site: Site, visitor: MakeVisi
     for label, number in [("Page views", 8), ("Daily visitors", 5), ("Active now", 1)]:
         assert f"{label} {number}".lower() in cards.lower()
 
-    told = json.loads(run(site, "manage.py", "pagestats_report", "--days", "1", "--json"))
+    told = json.loads(run_python(site.database, "manage.py", "pagestats_report", "--days", "1", "--json"))
     assert (told["views"], told["visitors"]) == (8, 5)
     assert {row["value"]: row["views"] for row in told["rows"]} == pages

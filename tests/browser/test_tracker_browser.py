@@ -65,12 +65,12 @@ def is_fault(message: ConsoleMessage) -> bool:
 
 def views(site: Site) -> dict[str, int]:
     """Return how many page views are stored of each path."""
-    with closing(sqlite3.connect(site.log.with_name("example.sqlite3"))) as database:
+    with closing(sqlite3.connect(site.database)) as database:
         return dict(database.execute("SELECT path, COUNT(*) FROM pagestats_pageview GROUP BY path"))
 
 
 def sessions(site: Site) -> int:
-    with closing(sqlite3.connect(site.log.with_name("example.sqlite3"))) as database:
+    with closing(sqlite3.connect(site.database)) as database:
         [(count,)] = database.execute("SELECT COUNT(DISTINCT session_id) FROM pagestats_pageview").fetchall()
         return int(count)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.agents import CHROME
 from tests.browsing import (
     BROWSER_OPTIONS,
-    CHROME,
     Site,
     gunicorn,
     served,
@@ -96,7 +96,7 @@ def wait_for(site: Site, path: str, count: int) -> None:
 
 
 def asked(site: Site, sql: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(site.log.with_name("example.sqlite3"), timeout=30)) as database, database:
+    with closing(sqlite3.connect(site.database, timeout=30)) as database, database:
         return database.execute(sql).fetchall()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -21,15 +20,11 @@ from pagestats.live import MOST_ASKED_FOR
 from pagestats.models import ActiveSession
 from pagestats.recording import record_heartbeat
 from pagestats.stats import Refused, UnknownPage, active, active_on, active_visitors, snapshot
-from tests.factories import T0, a_hit
+from tests.factories import CONTENT, MINUTE, SECOND, T0, a_hit
 
 pytestmark = pytest.mark.django_db
 
 ACTIVE = "/api/stats/active/"
-CONTENT = {
-    "posts": {"model": "blog.Post", "published": {"published": True}, "title": "title", "slug": "slug", "type": "blog"}
-}
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
 
 def beat(*paths, at=T0):

@@ -20,8 +20,7 @@ from pagestats.models import Calendar, PageView, Rollup, Run, Stats, Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.rollups import begin_verification, verification
 from pagestats.stats import PageStat
-from tests.db.test_stats import CONTENT
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import CONTENT, T0, a_hit, raw_views
 
 STATS = "/admin/pagestats/stats/"
 ALL = f"{STATS}?period=all"  # what is recorded here is not of the last 30 days

@@ -4,7 +4,6 @@ import csv
 import io
 import re
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,14 +18,14 @@ from pagestats.admin.axis import ROOMS
 from pagestats.admin.pages import Asked
 from pagestats.admin.periods import picked
 from pagestats.admin.series import Series
+from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.stats import DayFigures, HourFigures
-from tests.db.test_stats import CONTENT
-from tests.factories import T0, a_hit, now_by_the_clock, raw_views
+from tests import ROOT
+from tests.factories import CONTENT, T0, a_hit, now_by_the_clock, raw_views
 
-DAY = timedelta(days=1)
 TODAY = date(2028, 2, 29)
 FIRST = date(2026, 1, 5)
 STATS = "/admin/pagestats/stats/"
@@ -278,7 +277,7 @@ def test_a_mark_is_shown_where_it_has_room_and_the_middle_one_sooner():
 
 
 def test_the_style_sheet_has_a_rule_for_each_room():
-    sheet = (Path(__file__).parents[2] / "pagestats/static/pagestats/admin.css").read_text()
+    sheet = (ROOT / "pagestats/static/pagestats/admin.css").read_text()
     ruled = re.findall(
         r"pagestats-marks \(min-width: (\d+)rem\) {\s+\.pagestats-marks text\.pagestats-from-(\d+) ", sheet
     )

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -23,16 +22,13 @@ from django.utils.translation import gettext_lazy
 from example_project.blog.models import Post
 from pagestats import api, openapi
 from pagestats.hits import instant
-from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.tallies import tallies
-from tests.db.test_identity import CHROME
-from tests.db.test_stats import CONTENT
-from tests.factories import T0, Failing, a_hit, raw_views
+from tests import ROOT
+from tests.agents import CHROME, GOOGLEBOT
+from tests.factories import CONTENT, T0, Failing, a_hit, raw_views
 
-ROOT = Path(__file__).parents[2]
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 SESSION = "0b5e0d38-5c9e-4e3a-9a5c-0b1e0f1f2a3b"
 STATS, PAGE_VIEWS, HEARTBEATS = "/api/stats/", "/api/stats/page-views/", "/api/stats/heartbeats/"
 REPORT = "/api/stats/report/"
@@ -56,15 +52,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 def no_other_door(settings):
     """Leave the middleware out, which tallies what it sees of each request."""
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.startswith("pagestats.")]
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_another_test():
-    cache.clear()
-    day_salts.clear()
-    yield
-    cache.clear()
-    day_salts.clear()
 
 
 def send(body=None, *, to=PAGE_VIEWS, client=None, content_type="application/json", **headers):

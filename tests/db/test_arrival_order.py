@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from pagestats.hits import Hit
 from pagestats.models import PageView
 from pagestats.recording import record_page_view, record_page_views
-from tests.factories import T0, raw_views
+from tests.factories import MILLISECOND, T0, raw_views
 from tests.oracle import DEDUP_WINDOW, Site, expected_rollups, rolled_back, stored_rollups
 
 JITTER = datetime.timedelta(minutes=2)
-MILLISECOND = datetime.timedelta(milliseconds=1)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow("hundreds of made-up visits")]
 

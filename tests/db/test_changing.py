@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagestats import rollups, sql
+from pagestats.days import DAY
 from pagestats.hits import InvalidHit
-from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
+from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.retention import erase, forget, prune
 from pagestats.rollups import (
@@ -30,11 +31,10 @@ from pagestats.rollups import (
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
 from tests.factories import T0, a_hit, raw_views
-from tests.oracle import expected_rollups, rolled_back, stored_rollups
+from tests.oracle import rolled_back
+from tests.stored import assert_exact, everything
 
 ZONE = "Europe/Amsterdam"
-DAY = timedelta(days=1)
-TABLES = (PageView, ActiveSession, Visitor, PageTotal, Rollup, Return, Calendar, Seal, Run)
 
 pytestmark = pytest.mark.django_db
 
@@ -42,18 +42,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def no_writer_is_on_its_way(monkeypatch):
     monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
-
-
-def everything():
-    """Return all rows of all tables."""
-    return {model.__name__: sorted(map(repr, model.objects.values_list())) for model in TABLES}
-
-
-def assert_exact(zone=ZONE):
-    assert stored_rollups() == expected_rollups(PageView.objects.rolled_up(), zone)
-    answer = snapshot()
-    views = list(PageView.objects.all())
-    assert (answer.total_page_views, answer.unique_visitors) == (len(views), len({view.session_id for view in views}))
 
 
 def fold(rows):

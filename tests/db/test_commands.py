@@ -5,32 +5,25 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 
 import pytest
-from django.apps import apps
 from django.core.management import CommandError, call_command, get_commands
 from django.db import DatabaseError
 from django.utils import timezone
 
 from pagestats import retention, rollups, tasks
 from pagestats.conf import LONGEST_KEPT
+from pagestats.days import DAY
 from pagestats.hits import Hit
 from pagestats.identity import identify
 from pagestats.models import ActiveSession, PageTotal, PageView, Visitor
 from pagestats.recording import record_heartbeat
 from pagestats.rollups import backfill, changing, folding, rebuild
 from pagestats.tallies import tallies, tally
+from tests import ROOT
 from tests.factories import T0, raw_views
-
-DAY = timedelta(days=1)
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*args, **options):
-    out = StringIO()
-    call_command(*args, stdout=out, **options)
-    return out.getvalue().strip()
+from tests.factories import run_command as run
+from tests.stored import everything
 
 
 @pytest.mark.django_db
@@ -128,12 +121,6 @@ def test_what_is_no_day_is_refused_alike(command, argument):
         CommandError, match=f"argument {argument}: '2026-13-01' is not a date. Write it like 2026-01-31."
     ):
         call_command(command, *(["--before"] if argument == "--before" else []), "2026-13-01")
-
-
-def everything():
-    """Return all rows of all tables."""
-    models = apps.get_app_config("pagestats").get_models()
-    return {model.__name__: sorted(map(repr, model._base_manager.values_list())) for model in models}
 
 
 def folded(rows):

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from pagestats.conf import Settings
 from pagestats.content import Titled, find_faults, published_counts, sources, titles
 from pagestats.recording import record_page_views
 from pagestats.stats import snapshot
+from tests import factories
 from tests.factories import T0, a_hit
 
 
@@ -74,10 +76,8 @@ def source(settings):
     return make
 
 
-def a_post(**changes):
-    return Post.objects.create(
-        **{"title": "Hello World", "slug": "hello-world", "published": True, "created": CREATED, **changes}
-    )
+# Of the year 2026, in the zone of the site alone.
+a_post = partial(factories.a_post, "hello-world", title="Hello World", created=CREATED)
 
 
 def title(path):
@@ -119,7 +119,7 @@ def test_each_argument_of_the_url_is_a_lookup(source, settings, path, found):
         arguments={"year": "created__year", "month": "created__month", "slug": "slug"},
     )
     a_post()
-    a_post(slug="a-draft", published=False)
+    factories.a_post("a-draft", created=CREATED, published=False)
     assert titles([path])[path] == (Titled(found, "blog") if found else Titled(path, "other"))
 
 

@@ -8,17 +8,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import include, path, re_path
 
-from pagestats.identity import day_salts
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME
 
 pytestmark = pytest.mark.slow("a thousand requests")
 
@@ -80,13 +78,9 @@ def site(settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["testserver"]
     settings.MIDDLEWARE = ["pagestats.middleware.PageViewMiddleware"]
     settings.PAGESTATS_TRUSTED_PROXIES = ["loopback", "private"]  # a socket's peer would be one; none here is
-    cache.clear()
-    day_salts.clear()
     logging.getLogger("django").setLevel(logging.CRITICAL)
     yield
     logging.getLogger("django").setLevel(logging.NOTSET)
-    cache.clear()
-    day_salts.clear()
 
 
 def hostile_requests() -> Iterator[tuple[str, str, dict[str, Any]]]:

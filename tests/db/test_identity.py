@@ -29,20 +29,13 @@ from pagestats.identity import (
 )
 from pagestats.models import Calendar, Salt
 from pagestats.recording import record_page_view
+from tests.agents import CHROME
 from tests.factories import T0, a_hit
 from tests.workers import Signals, Team
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 MIDNIGHT = T0.astimezone(AMSTERDAM).replace(hour=0)
-CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def no_salts_of_another_test():
-    day_salts.clear()
-    yield
-    day_salts.clear()
 
 
 def a_request(*, address="203.0.113.7", agent=CHROME, host="example.com", cookie=None, secure=False, **headers):

@@ -9,21 +9,11 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import override_script_prefix
 from django.urls import include, path, resolve
 
-from pagestats.identity import day_salts
 from pagestats.middleware import PageViewMiddleware
 from pagestats.models import ActiveSession, PageView
 from pagestats.tallies import tallies
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME, GOOGLEBOT
 from tests.factories import Failing
-
-GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_another_test():
-    day_salts.clear()
-    yield
-    day_salts.clear()
 
 
 def a_request(path="/a", *, method="GET", address="203.0.113.7", **headers):

@@ -20,7 +20,7 @@ from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.retention import prune
 from pagestats.rollups import backfill
 from pagestats.testing import add_views
-from tests.factories import a_hit, now_by_the_clock, raw_views
+from tests.factories import WITH_DRAFTS, a_hit, now_by_the_clock, raw_views
 
 site = admin.AdminSite(name="own")
 
@@ -38,14 +38,13 @@ urlpatterns = [
     path("own/", site.urls),
     re_path(r"^(?P<slug>\w+)$", HttpResponse, name="regular"),
 ]
-SOURCES = {"posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}}
 CREATED = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def own_admin(db, settings):
     settings.ROOT_URLCONF = __name__
-    settings.PAGESTATS_CONTENT = SOURCES
+    settings.PAGESTATS_CONTENT = WITH_DRAFTS
     if not connection.features.has_zoneinfo_database:  # date_hierarchy would fail in any other zone
         settings.TIME_ZONE = "UTC"
     for number, slug in enumerate(("first", "second", "third")):
@@ -163,7 +162,7 @@ def test_the_panel_draws_each_day_and_names_the_zone(admin_client):
     assert f"Views per day, {first} to {date_format(today)} ({zone}), at most 5." in page
 
 
-REGULAR = {**SOURCES["posts"], "url_name": "regular", "arguments": {"slug": "slug"}}
+REGULAR = {**WITH_DRAFTS["posts"], "url_name": "regular", "arguments": {"slug": "slug"}}
 del REGULAR["slug"]
 
 
@@ -203,7 +202,7 @@ def test_the_list_is_there_with_a_range_that_is_none(admin_client, monkeypatch):
     assert column(admin_client.get("/own/blog/post/?o=1")) == ["-", "-", "-"]
 
 
-@pytest.mark.parametrize("sources", ["posts", {"posts": {**SOURCES["posts"], "model": "blog.Nothing"}}])
+@pytest.mark.parametrize("sources", ["posts", {"posts": {**WITH_DRAFTS["posts"], "model": "blog.Nothing"}}])
 def test_its_check_leaves_what_is_wrong_with_the_setting_to_the_check_of_that(settings, sources):
     settings.PAGESTATS_CONTENT = sources
     assert PostAdmin(Post, site).check() == []

@@ -26,16 +26,16 @@ from hypothesis.extra.django import TestCase
 from example_project.blog.models import Post
 from pagestats.content import path_of
 from pagestats.content.expressions import UuidText
+from pagestats.days import DAY
 from pagestats.models import PageView
 from pagestats.querysets import ViewsMixin, ViewsQuerySet
 from pagestats.recording import record_page_views
 from pagestats.retention import prune
 from pagestats.rollups import backfill
 from pagestats.stats import NoPage, Refused, report, views_of, with_views, with_visitors
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import T0, a_hit, a_post, raw_views
 
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
-DAY = timedelta(days=1)
 
 
 class FourDigits:
@@ -88,10 +88,6 @@ def source(settings):
 
 def a_source(**changes: Any) -> dict[str, Any]:
     return {"model": "blog.Post", "published": {"published": True}, "title": "title", "type": "blog", **changes}
-
-
-def a_post(slug: str = "hello", **changes: Any) -> Post:
-    return Post.objects.create(**{"title": "Hello", "slug": slug, "published": True, "created": T0, **changes})
 
 
 def posts() -> QuerySet[Post]:

@@ -19,22 +19,19 @@ from pagestats.models import PageTotal, PageView, Rollup, Visitor
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.stats import shown_titles, snapshot
 from pagestats.views import PublicStatsView
-from tests.factories import a_hit, raw_views
+from tests.factories import POSTS, a_hit, raw_views
 
 urlpatterns = [
     path("stats/", PublicStatsView.as_view()),
     path("stats/few/", PublicStatsView.as_view(most_pages=1)),
 ]
-SOURCES = {
-    "posts": {"model": "blog.Post", "published": {"published": True}, "title": "title", "type": "blog", "slug": "slug"}
-}
 
 
 @pytest.fixture(autouse=True)
 def site(db, settings):
     settings.ROOT_URLCONF = __name__
     settings.PAGESTATS_PUBLIC = True
-    settings.PAGESTATS_CONTENT = SOURCES
+    settings.PAGESTATS_CONTENT = {"posts": POSTS}
     Post.objects.create(title="<Hello>", slug="hello", published=True)
     now = timezone.now()
     record_page_views(a_hit(path="/hello", session_id=f"s{n}", at=now - timedelta(hours=n)) for n in range(3))

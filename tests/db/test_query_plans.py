@@ -4,7 +4,6 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import psycopg
@@ -20,7 +19,7 @@ from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Retur
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.retention import cleanup_stale_sessions
 from pagestats.stats import snapshot, views_on, with_views, with_visitors
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import MINUTE, SECOND, T0, a_hit, raw_views
 from tests.oracle import DEDUP_WINDOW, expected_rollups
 
 VIEWS = 100_000
@@ -28,8 +27,6 @@ SESSIONS = 20_000
 COPIES = 10
 PATHS = 300
 ACTIVE_SESSIONS = 5_000
-MINUTE = timedelta(minutes=1)
-SECOND = timedelta(seconds=1)
 
 REPEAT_INDEX = "pagestats_view_repeat"
 TIME_INDEX = "pagestats_view_time"

@@ -3,7 +3,6 @@
 import re
 import unittest
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.http import HttpResponse
@@ -16,10 +15,10 @@ from example_project.blog.models import Post
 from pagestats import stats
 from pagestats.conf import Settings
 from pagestats.recording import record_page_views
-from tests.factories import T0, a_hit
+from tests import ROOT
+from tests.factories import T0, WITH_DRAFTS, a_hit
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-SOURCES = {"posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"}}
+README = (ROOT / "README.md").read_text()
 
 
 def section(title):
@@ -36,7 +35,7 @@ AFTER = [text for _, after in HITCOUNT for text in after]
 
 @pytest.fixture
 def post(db, settings):
-    settings.PAGESTATS_CONTENT = SOURCES
+    settings.PAGESTATS_CONTENT = WITH_DRAFTS
     post = Post.objects.create(title="Hello", slug="hello", published=True)
     Post.objects.create(title="Other", slug="other", published=True)
     now = timezone.now()

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pagestats import rollups, sql
+from pagestats.days import DAY
 from pagestats.hits import InvalidHit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
 from pagestats.recording import (
@@ -22,7 +23,6 @@ from tests.factories import T0, Failing, a_hit, a_lock_error, raw_views
 MS = timedelta(milliseconds=1)
 US = timedelta(microseconds=1)
 HALF_HOUR = timedelta(minutes=30)
-DAY = timedelta(days=1)
 SPECIAL = st.sampled_from("\\\"'{},%? \n\t")
 pytestmark = pytest.mark.django_db
 

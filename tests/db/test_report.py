@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from example_project.blog.models import Post
 from pagestats import sql, stats
 from pagestats.content import Titled
+from pagestats.days import DAY
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
 from pagestats.recording import record_page_view
 from pagestats.rollups import backfill, changing, rebuild
@@ -30,13 +31,10 @@ from pagestats.stats import (
     reporting_day,
 )
 from tests import oracle
-from tests.db.test_stats import CONTENT
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import CONTENT, HOUR, T0, a_hit, raw_views
 
 pytestmark = pytest.mark.slow("hundreds of made-up ranges")
 
-DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
 TODAY = T0.date()
 PATHS = ["/a", "/b", "/é"]
 SESSIONS = ["s", "t", "u"]

@@ -12,8 +12,8 @@ from pagestats import identity, stats
 from pagestats.hits import instant
 from pagestats.models import Seal
 from pagestats.recording import record_page_view
-from tests.db.test_commands import run
 from tests.factories import T0, a_hit, raw_views
+from tests.factories import run_command as run
 
 
 @pytest.mark.django_db

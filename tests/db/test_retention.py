@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from pagestats import sql
+from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
@@ -23,6 +24,7 @@ from pagestats.retention import (
 from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay, backfill, rebuild, verify
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
+from tests.stored import assert_rolled_up, everything
 
 US = timedelta(microseconds=1)
 
@@ -65,14 +67,7 @@ def test_without_an_instant_it_is_now():
 # One session
 
 
-DAY = timedelta(days=1)
 ZONE = "Europe/Amsterdam"
-TABLES = (PageView, ActiveSession, Visitor, PageTotal, Rollup, Return, Calendar, Seal, Run)
-
-
-def everything():
-    """Return all rows of all tables."""
-    return {model.__name__: sorted(map(repr, model.objects.values_list())) for model in TABLES}
 
 
 def derived():
@@ -93,10 +88,6 @@ def fold(rows):
     list(backfill())
 
 
-def assert_exact():
-    assert stored_rollups() == expected_rollups(PageView.objects.rolled_up(), ZONE)
-
-
 @pytest.mark.django_db
 def test_an_erased_session_is_in_no_figure_and_in_no_row():
     fold([("/a", "s", T0), ("/a", "t", T0 + DAY), ("/mine", "s", T0 + DAY), ("/a", "s", T0 + 2 * DAY)])
@@ -106,7 +97,7 @@ def test_an_erased_session_is_in_no_figure_and_in_no_row():
     assert list(PageView.objects.values_list("session_id", flat=True)) == ["t"]
     assert not ActiveSession.objects.exists()
     assert list(PageTotal.objects.values_list("path", "first_viewed", "last_viewed")) == [("/a", T0 + DAY, T0 + DAY)]
-    assert_exact()
+    assert_rolled_up()
     assert erase("s") == 0
 
 
@@ -115,7 +106,7 @@ def test_an_erased_session_that_comes_back_is_new():
     fold([("/a", "s", T0)])
     erase("s")
     assert record_page_view(a_hit(at=T0 + DAY))
-    assert_exact()
+    assert_rolled_up()
     assert Visitor.objects.get().first_seen == T0 + DAY
 
 
@@ -124,7 +115,7 @@ def test_a_session_of_very_many_views_is_erased_exactly():
     fold((f"/{number % 3}", "s", T0 + timedelta(minutes=number)) for number in range(600))
     fold([("/1", "t", T0)])
     assert erase("s") == 600
-    assert_exact()
+    assert_rolled_up()
 
 
 @pytest.mark.django_db
@@ -157,9 +148,9 @@ def test_a_forgotten_session_has_a_random_id_and_no_figure_changes():
         [(other if row[0] == "s" else row[0], *row[1:]) for row in before["Visitor"]] + [("s", None, None)],
         key=lambda row: row[0],
     )
-    assert_exact()
+    assert_rolled_up()
     list(backfill())
-    assert_exact()
+    assert_rolled_up()
     assert forget("s") == 0
 
 
@@ -212,7 +203,7 @@ def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour(djang
     with django_assert_num_queries(1):  # a look, which locks nothing
         assert sweep_visitors(at=now + timedelta(minutes=61)) == 0
     assert not Visitor.objects.filter(session_id="t").exists()
-    assert_exact()
+    assert_rolled_up()
 
 
 @pytest.mark.django_db

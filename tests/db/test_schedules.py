@@ -3,8 +3,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, time, timedelta
-from io import StringIO
-from pathlib import Path
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,9 +15,9 @@ from django_q.scheduler import scheduler
 from pagestats import schedules
 from pagestats.hits import instant
 from pagestats.models import Run
-from tests.factories import T0
+from tests import ROOT
+from tests.factories import T0, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "pagestats clean-up"
 
 pytestmark = pytest.mark.django_db
@@ -36,10 +35,7 @@ def migrate(*args):
     call_command("migrate", *args, verbosity=0)
 
 
-def run_command(**options):
-    out = StringIO()
-    call_command("pagestats_schedules", stdout=out, **options)
-    return out.getvalue().strip()
+set_up_schedules = partial(run_command, "pagestats_schedules")
 
 
 def made():
@@ -316,35 +312,35 @@ def test_apps_in_databases_of_their_own_get_it_when_both_are_migrated(site, orde
 
 
 def test_the_command_lists_restores_and_removes():
-    assert run_command() == NOT_MADE
+    assert set_up_schedules() == NOT_MADE
     migrate()
     Schedule.objects.update(next_run=T0)
-    assert run_command() == f"{NAME}: every 5 minutes, next 2026-03-14 12:00:00 UTC"
-    assert run_command(remove=True) == f"{NAME}: removed; --restore makes it again, every 5 minutes"
+    assert set_up_schedules() == f"{NAME}: every 5 minutes, next 2026-03-14 12:00:00 UTC"
+    assert set_up_schedules(remove=True) == f"{NAME}: removed; --restore makes it again, every 5 minutes"
     migrate()
     assert made() == []
-    assert run_command(restore=True).startswith(f"{NAME}: every 5 minutes, next ")
+    assert set_up_schedules(restore=True).startswith(f"{NAME}: every 5 minutes, next ")
     assert made() == [CLEANUP]
 
 
 def test_a_changed_schedule_is_listed_as_such_and_restored():
     migrate()
     Schedule.objects.update(minutes=60, repeats=0, next_run=T0)
-    assert run_command() == f"{NAME}: changed by its owner, next never; --restore sets it back to every 5 minutes"
-    run_command(restore=True)
+    assert set_up_schedules() == f"{NAME}: changed by its owner, next never; --restore sets it back to every 5 minutes"
+    set_up_schedules(restore=True)
     assert made() == [CLEANUP]
     assert Schedule.objects.get().next_run > T0
 
 
 def test_what_is_removed_before_it_was_made_is_not_made():
-    run_command(remove=True)
+    set_up_schedules(remove=True)
     migrate()
     assert made() == []
 
 
 def test_restoring_twice_is_remembered_once():
-    run_command(restore=True)
-    run_command(restore=True)
+    set_up_schedules(restore=True)
+    set_up_schedules(restore=True)
     assert made() == [CLEANUP]
     assert Run.objects.filter(kind="schedule").count() == 1
 
@@ -352,8 +348,8 @@ def test_restoring_twice_is_remembered_once():
 def test_the_command_restores_nothing_where_the_site_wants_none(settings):
     settings.PAGESTATS_SCHEDULES = False
     with pytest.raises(CommandError, match="PAGESTATS_SCHEDULES is False"):
-        run_command(restore=True)
-    assert run_command() == f"{NOT_MADE}\nPAGESTATS_SCHEDULES is False: migrate makes none."
+        set_up_schedules(restore=True)
+    assert set_up_schedules() == f"{NOT_MADE}\nPAGESTATS_SCHEDULES is False: migrate makes none."
 
 
 def test_restoring_and_removing_at_once_is_refused():

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 
 from pagestats import dimensions, rollups, stats
+from pagestats.days import DAY
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
@@ -43,7 +44,7 @@ from pagestats.retention import (
 )
 from pagestats.rollups import Done, backfill, changing, fold, merge_paths, rebuild, repair, verify
 from pagestats.stats import report, snapshot
-from tests.factories import A_SECTION
+from tests.factories import A_SECTION, HOUR, MILLISECOND, MINUTE
 from tests.oracle import (
     CannotTell,
     LastingSite,
@@ -66,10 +67,6 @@ ZONES = [ZONE, "Asia/Kathmandu"]
 # Of the days around each of these, one has 23 hours in Berlin, or 25.
 FIRST_DAYS = [datetime.date(2025, 3, 29), datetime.date(2025, 10, 25)]
 MIDNIGHTS = range(1, 5)
-MILLISECOND = datetime.timedelta(milliseconds=1)
-MINUTE = datetime.timedelta(minutes=1)
-HOUR = datetime.timedelta(hours=1)
-DAY = datetime.timedelta(days=1)
 NO_TIME = datetime.timedelta(0)
 TABLES = (PageView, ActiveSession, Visitor, PageTotal, Rollup, Return, Calendar, Seal, Run)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -14,13 +13,8 @@ from pagestats import sql
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views, record_visit
 from pagestats.rollups import backfill
 from pagestats.stats import snapshot
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import CONTENT, SECOND, T0, a_hit, raw_views
 
-SECOND = timedelta(seconds=1)
-CONTENT = {
-    "posts": {"model": "blog.Post", "published": {"published": True}, "title": "title", "slug": "slug", "type": "blog"},
-    "pages": {"model": "blog.Page", "published": {"published": True}, "title": "title", "slug": "slug", "type": "page"},
-}
 # In the order of their bytes, which is that of their letters' numbers.
 PATHS = ["", " ", "/", "/ ", "/A", "/Z", "/a", "/a ", "/a/", "/aa", "/z", "/é", "/ｚ", "/😀", "A", "a", "a ", "~", "é"]
 

@@ -10,24 +10,7 @@ from pagestats.models import ActiveSession
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.rollups import backfill
 from pagestats.stats import PageStat, Snapshot, snapshot
-from tests.factories import T0, a_hit, raw_views
-
-CONTENT = {
-    "posts": {
-        "model": "blog.Post",
-        "published": {"published": True},
-        "title": "title",
-        "slug": "slug",
-        "type": "blog",
-    },
-    "pages": {
-        "model": "blog.Page",
-        "published": {"published": True},
-        "title": "title",
-        "slug": "slug",
-        "type": "page",
-    },
-}
+from tests.factories import CONTENT, T0, a_hit, raw_views
 
 
 @pytest.mark.django_db

@@ -10,27 +10,18 @@ from django.utils import timezone, translation
 
 from example_project.blog.models import Page, Post
 from pagestats import stats
+from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import ActiveSession
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
-from tests.factories import a_hit, raw_views
-
-DAY = timedelta(days=1)
-SOURCE = {"published": {"published": True}, "title": "title", "slug": "slug"}
+from tests.factories import CONTENT, a_hit, a_post, raw_views
 
 
 @pytest.fixture(autouse=True)
 def site(db, settings):
-    settings.PAGESTATS_CONTENT = {
-        "posts": {"model": "blog.Post", "type": "blog", **SOURCE},
-        "pages": {"model": "blog.Page", "type": "page", **SOURCE},
-    }
+    settings.PAGESTATS_CONTENT = CONTENT
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "tags"}}
     cache.clear()
-
-
-def a_post(slug="hello", **changes):
-    return Post.objects.create(**{"title": slug.title(), "slug": slug, "published": True, **changes})
 
 
 def viewed(path, times=1, at=None):

@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import closing
 from datetime import date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,6 +14,7 @@ from django.db import OperationalError
 from pagestats import tallies as room
 from pagestats.models import Calendar, Tally
 from pagestats.tallies import Tallies, tallies, tally
+from tests import ROOT
 from tests.beside import Beside
 from tests.factories import a_lock_error
 
@@ -170,7 +170,7 @@ teardown_databases(old, verbosity=0)
 def test_a_test_suite_leaves_no_counts_in_the_site_s_own_database(tmp_path):
     path = tmp_path / "site.sqlite3"
     environment = {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "PAGESTATS_TEST_DB": "sqlite",
     }

@@ -1,5 +1,4 @@
 from datetime import timedelta
-from io import StringIO
 
 import pytest
 from django.apps import apps
@@ -14,7 +13,7 @@ from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageView, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.rollups import changing
-from tests.factories import T0, a_hit, now_by_the_clock, raw_views
+from tests.factories import T0, a_hit, now_by_the_clock, raw_views, run_command
 from tests.oracle import expected_rollups, stored_rollups
 
 SILENCE = timedelta(minutes=1)
@@ -47,12 +46,6 @@ def work_off(name="pagestats.tasks.backfill"):
     assert task["func"] == name
     tasks.backfill(*task["args"])
     return task["args"]
-
-
-def run_command(*args, **options):
-    out = StringIO()
-    call_command(*args, stdout=out, **options)
-    return out.getvalue().strip()
 
 
 def silence(run, by=SILENCE + LITTLE):

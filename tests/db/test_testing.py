@@ -16,16 +16,12 @@ from pagestats.models import PageView
 from pagestats.stats import report, snapshot, views_of
 from pagestats.tallies import tallies
 from pagestats.testing import AsyncBrowser, Browser, add_views, assert_not_recorded, assert_recorded, recording
-from tests.factories import T0
-
-SOURCES = {
-    "posts": {"model": "blog.Post", "published": {}, "title": "title", "type": "blog", "slug": "slug"},
-}
+from tests.factories import T0, WITH_DRAFTS
 
 
 @pytest.fixture
 def post(db, settings):
-    settings.PAGESTATS_CONTENT = SOURCES
+    settings.PAGESTATS_CONTENT = WITH_DRAFTS
     return Post.objects.create(title="Hello", slug="hello", published=True)
 
 
@@ -220,7 +216,7 @@ def test_views_are_added_each_time(db, pending):
 def test_views_of_today(db, settings):
     add_views("/pricing")
     assert [(row.path, row.views) for row in snapshot().page_stats] == [("/pricing", 1)]
-    settings.PAGESTATS_CONTENT = SOURCES
+    settings.PAGESTATS_CONTENT = WITH_DRAFTS
     post = Post(title="Hello", slug="pricing")
     assert views_of(post, days=1) == 1
     assert views_of(post, days=1, at=timezone.now() - timedelta(days=2)) == 0

@@ -26,6 +26,7 @@ from pagestats.recording import record_heartbeat, record_page_view
 from pagestats.retention import cleanup_stale_sessions
 from pagestats.rollups import Progress, backfill, repair, verify
 from pagestats.stats import snapshot
+from tests.factories import CONTENT
 from tests.oracle import (
     Content,
     Refused,
@@ -45,10 +46,6 @@ DESIGN_DECIDES = {"seed-bug", "nul", "clock-backwards", "js-prototype"}
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CHUNK = 500
 CONTENT_MODELS = {"posts": Post, "pages": Page}
-CONTENT = {
-    "posts": {"model": "blog.Post", "published": {"published": True}, "title": "title", "slug": "slug", "type": "blog"},
-    "pages": {"model": "blog.Page", "published": {"published": True}, "title": "title", "slug": "slug", "type": "page"},
-}
 ARGUMENTS = {
     "recordPageView": {"path": "path", "pageType": "page_type", "sessionId": "session_id"},
     "heartbeat": {"currentPath": "path", "sessionId": "session_id"},

@@ -3,7 +3,6 @@
 import gzip
 import json
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import rjsmin
@@ -14,9 +13,10 @@ from pagestats.hits import instant
 from pagestats.models import ActiveSession, PageView, Tally
 from pagestats.recording import record_page_view
 from pagestats.tallies import tallies
+from tests import ROOT
 from tests.factories import a_hit
 
-FOLDER = Path(__file__).parents[2] / "pagestats" / "static" / "pagestats"
+FOLDER = ROOT / "pagestats" / "static" / "pagestats"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 BEATS, VIEWS, SCRIPT = "/hello/here/", "/hello/page/", "/hello/page.js"
 SECOND = 1000

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -15,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagestats import retention, sql, tasks
+from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_page_views
 from pagestats.rollups import Drift, backfill, begin_verification, rebuild, repair, slices, verify, verifying
-from tests.factories import T0, a_hit, raw_views
+from tests.factories import HOUR, T0, a_hit, raw_views, run_command
 from tests.oracle import expected_rollups, rolled_back, stored_rollups
 from tests.workers import Signals, Team
 
@@ -27,8 +29,6 @@ pytestmark = pytest.mark.slow("hundreds of made-up drifts, and writers beside a 
 
 ZONE = "Europe/Amsterdam"
 TODAY = date(2026, 3, 14)
-DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
 
 
 def tables() -> dict[str, list[tuple[Any, ...]]]:
@@ -703,10 +703,7 @@ def test_a_verification_that_died_is_stopped_by_the_clean_up_and_not_gone_on_wit
     assert (verification.status, OrmQ.objects.count()) == ("stopped", 0)
 
 
-def run(*args: Any, **options: Any) -> str:
-    out = StringIO()
-    call_command("verify_aggregates", *args, stdout=out, **options)
-    return out.getvalue().strip()
+run = partial(run_command, "verify_aggregates")
 
 
 def test_the_command_says_that_all_is_exact_and_leaves_a_run(some_site: None) -> None:

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from pagestats import retention, rollups, sql, stats
+from pagestats.days import DAY
 from pagestats.hits import Hit
 from pagestats.models import Calendar, PageView, Visitor
 from pagestats.recording import record_page_view, record_page_views
@@ -26,13 +26,12 @@ from pagestats.rollups import SealedDay, backfill, changing
 from pagestats.rollups.recount import start_of
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
+from tests import ROOT
 from tests.beside import Beside
-from tests.factories import T0, raw_views
+from tests.factories import MINUTE, T0, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 from tests.workers import Signals, Team
 
-ROOT = Path(__file__).resolve().parents[2]
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 SESSIONS = [f"s{number}" for number in range(6)]
 PATHS = ["/a", "/b", "/c"]
 SECONDS = 2

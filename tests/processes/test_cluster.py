@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from pagestats import schedules
 from pagestats.hits import instant
 from pagestats.models import SILENCE_OF_THE_DEAD, ActiveSession, PageView, Run
 from pagestats.recording import record_heartbeat
-from tests.factories import T0, a_hit, raw_views
+from tests import ROOT
+from tests.factories import MINUTE, T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 
-ROOT = Path(__file__).resolve().parents[2]
 REDIS = {"host": "127.0.0.1", "port": 6379, "db": 9}
 PATIENCE = 60  # seconds
-MINUTE = timedelta(minutes=1)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -19,7 +19,7 @@ from pagestats.hits import Hit
 from pagestats.models import ActiveSession, PageView, Visitor
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.stats import snapshot
-from tests.factories import T0
+from tests.factories import MINUTE, SECOND, T0
 from tests.oracle import DEDUP_WINDOW, expected_rollups, stored_rollups
 from tests.workers import Signals, Team
 
@@ -28,8 +28,6 @@ HITS = 20_000
 START = datetime(2026, 3, 26, 20, 30, tzinfo=UTC)  # summer time begins on the second day after it
 SLOTS = 144  # three days of half hours
 ROUNDS = 50
-SECOND = timedelta(seconds=1)
-MINUTE = timedelta(minutes=1)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,10 +20,10 @@ from django.utils import timezone
 
 from example_project.blog import demo
 from pagestats.hits import Hit
+from tests import ROOT
 
 pytestmark = pytest.mark.any_database("the demo brings a SQLite file of its own")
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
 TODAY = date(2026, 3, 14)
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,11 @@ from pagestats.hits import Hit
 from pagestats.models import PageView, Run
 from pagestats.recording import record_page_view, record_page_views
 from pagestats.stats import snapshot
-from tests.factories import T0, raw_views
+from tests import ROOT
+from tests.factories import MINUTE, T0, raw_views
 from tests.oracle import DEDUP_WINDOW, expected_rollups, stored_rollups
 from tests.workers import PATIENCE, Signals, Team
 
-ROOT = Path(__file__).resolve().parents[2]
-MINUTE = timedelta(minutes=1)
 LIVE = "live"
 
 pytestmark = pytest.mark.django_db(transaction=True)

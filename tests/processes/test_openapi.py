@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.http import JsonResponse
 from django.test import Client
 from django.urls import include, path
@@ -20,10 +19,9 @@ from pytest_django.live_server_helper import LiveServer
 
 from pagestats import api, openapi
 from pagestats.hits import instant
-from pagestats.identity import day_salts
 from pagestats.models import PageView
 from pagestats.recording import record_page_view
-from tests.db.test_identity import CHROME
+from tests.agents import CHROME
 from tests.factories import a_hit
 
 urlpatterns = [
@@ -39,11 +37,6 @@ def the_site(settings):
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if not name.startswith("pagestats.")]
     settings.PAGESTATS_CLIENT_PATHS = [r"/[\s\S]*"]
     settings.PAGESTATS_THROTTLE = settings.PAGESTATS_THROTTLE_NEW_PATHS = "100000/s"
-    for clear in (cache.clear, day_salts.clear):
-        clear()
-    yield
-    for clear in (cache.clear, day_salts.clear):
-        clear()
 
 
 def described():

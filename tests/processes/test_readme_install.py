@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.db.test_identity import CHROME
+from tests import ROOT
+from tests.agents import CHROME
 
 pytestmark = pytest.mark.any_database("the fresh site brings a SQLite file of its own")
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 STEPS = README.partition("## Three steps")[2].partition("\n## ")[0]
 SECONDS_TO_START = 30

@@ -1,14 +1,13 @@
 import re
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
 from pagestats.admin.health import REASONS
 from pagestats.conf import Settings
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

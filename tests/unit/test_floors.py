@@ -1,11 +1,12 @@
 """The floors of the house: imports go down, never up, and doors never sideways."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "pagestats"
+from tests import ROOT
+
+PACKAGE = ROOT / "pagestats"
 
 FLOORS = [
     {"conf", "days"},
