@@ -208,9 +208,9 @@ def _erase(session_id: str, *, using: str) -> int:
     _lock(session_id, using=using)
     _refuse_sealed_session(session_id, using=using)
     ActiveSession.objects.using(using).filter(session_id=session_id).delete()
-    paths = rollups.take_off([session_id], using=using)
+    paths = rollups.subtract_sessions([session_id], using=using)
     deleted = PageView.objects.using(using).filter(session_id=session_id).delete()[0]
-    rollups.settle_totals(paths, using=using)
+    rollups.refresh_page_totals(paths, using=using)
     _empty(session_id, using=using)
     return deleted
 

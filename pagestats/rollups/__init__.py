@@ -1,8 +1,8 @@
-"""Rollups: a pure function of the rolled-up page views, kept by adding differences.
+"""Rollups: a pure function of the rolled-up page views, kept up to date by adding differences.
 
-For one session, `cells` gives what its views add to each stored figure. Whoever changes the rolled-up views of a
-session holds the lock of the session and adds `cells(after) - cells(before)`; nothing ever sets a figure. Of the views
-before, only the nearest ones are needed: what two views have in common with all others cancels out.
+For one session, `cells` returns what its views add to each stored number. A writer that changes the rolled-up views of
+a session holds the session's lock and adds `cells(after) - cells(before)`; nothing ever sets a number. Of the views
+before, only those nearest to the changed ones are needed: everything else is in both terms and cancels out.
 """
 
 from pagestats.rollups.adding import VISITORS, Addition, SealedDay, add, addition, inserts, refuse_sealed_days
@@ -12,10 +12,10 @@ from pagestats.rollups.changing import (
     chunk_size,
     extent,
     merge_paths,
+    preview_merge,
     rebuild,
-    settle_totals,
-    take_off,
-    to_merge,
+    refresh_page_totals,
+    subtract_sessions,
     to_rebuild,
     where_zones_differ,
 )
@@ -66,14 +66,14 @@ __all__ = [
     "in_chunks",
     "inserts",
     "merge_paths",
+    "preview_merge",
     "rebuild",
+    "refresh_page_totals",
     "refuse_sealed_days",
     "refuse_while_rebuilding",
     "repair",
-    "settle_totals",
     "slices",
-    "take_off",
-    "to_merge",
+    "subtract_sessions",
     "to_rebuild",
     "verification",
     "verify",

@@ -1,4 +1,4 @@
-"""Add what some views change to the stored figures, given what is stored around them."""
+"""Add what some views change to the stored counts, given what is stored around them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pagestats.sql import Insert, Surroundings, Target, Viewed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Addition:
-    """What some views add to the rollups: read before they are stored, written after."""
+    """What some views add to the rollups: worked out before they are stored, and written with them."""
 
     figures: Mapping[Figure, int]
     visitors: Iterable[tuple[str, datetime, date]]
@@ -30,7 +30,7 @@ class Addition:
 
     @property
     def new_visitors(self) -> int:
-        """How many sessions had no rolled-up view before."""
+        """The number of sessions that had no rolled-up view before."""
         return sum(
             count
             for figure, count in self.figures.items()
@@ -39,7 +39,7 @@ class Addition:
 
 
 class SealedDay(ValueError):
-    """A view is of a reporting day whose page views were pruned."""
+    """A view is on a reporting day whose page views were pruned."""
 
 
 def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using: str) -> Addition:
@@ -93,12 +93,12 @@ ROLLUPS = Target.upserting(
 
 
 def add(added: Addition, *, using: str) -> None:
-    """Add to the stored figures, and set what the visitors have come to."""
+    """Add to the stored counts, and set the columns of the visitors."""
     sql.write([Insert(VISITORS, list(added.visitors)), *inserts(added)], using=using)
 
 
 def inserts(added: Addition) -> list[Insert]:
-    """Return what adds to the stored figures: a table at a time, and the site's row, which every writer needs, last."""
+    """Return the rows that add to the stored counts, table by table, the site's row last: every writer needs it."""
     rollups: dict[tuple[str, str, date], dict[str, int]] = {}
     totals: dict[str, dict[str, int]] = {}
     returns = []
@@ -132,7 +132,7 @@ def inserts(added: Addition) -> list[Insert]:
 
 
 class _Placed(NamedTuple):
-    """A new view, what is stored around it, and its reporting day."""
+    """A new view, what is stored around it, and the reporting day it is on."""
 
     view: Viewed
     near: Surroundings
@@ -140,7 +140,7 @@ class _Placed(NamedTuple):
 
 
 def _seen(views: Sequence[_Placed]) -> tuple[datetime, date]:
-    """Return when a session was first seen and its last reporting day, with its new views."""
+    """Return when a session was first seen and its last reporting day, its new views included."""
     near = views[0].near
     first, last = min(placed.view.at for placed in views), max(placed.day for placed in views)
     if near.first_seen is None or near.last_day is None:
@@ -198,26 +198,26 @@ def _stored_views(
 
 
 def refuse_sealed_days(viewed: Sequence[Viewed], calendar: Surroundings) -> None:
-    """Raise `SealedDay` if a view is of a reporting day whose page views were pruned."""
+    """Raise `SealedDay` if a view is on a reporting day whose page views were pruned."""
     if calendar.sealed_before is None or calendar.zone is None:
         return
     earliest = min(viewed, key=attrgetter("at"))
     if (day := day_of(earliest.at, ZoneInfo(calendar.zone))) < calendar.sealed_before:
         raise SealedDay(
-            f"The view of {earliest.path!r} at {earliest.at:%Y-%m-%d %H:%M:%S %Z} is of {day}, and page views before"
-            f" {calendar.sealed_before} were pruned. Record views of that day or later only."
+            f"The view of {earliest.path!r} at {earliest.at:%Y-%m-%d %H:%M:%S %Z} is on {day}, and page views before"
+            f" {calendar.sealed_before} were pruned. Record views of {calendar.sealed_before} or later only."
         )
 
 
 def _open_seals(viewed: Sequence[Viewed], calendar: Surroundings, zone: ZoneInfo, *, using: str) -> None:
-    """Note with the seals that a view came later than the pruning of the days before it."""
+    """Note in the seals that a view was recorded after the days before it were pruned."""
     day = min(day_of(view.at, zone) for view in viewed)
     if calendar.sealed_on and day < calendar.sealed_on:
         Seal.objects.using(using).filter(open_from__gt=day).update(open_from=day)
 
 
 def _reporting_zone(stored: str | None, *, using: str) -> ZoneInfo:
-    """Return the zone in which days are reckoned; the first view of a site fixes it."""
+    """Return the reporting zone; the first view of a site fixes it."""
     if stored is not None:
         return ZoneInfo(stored)
     rows = Calendar.objects.using(using)

@@ -1,4 +1,4 @@
-"""Change page views that the rollups contain: take them off, move them to another path, reckon their days anew."""
+"""Change page views that the rollups contain: subtract sessions, merge paths, count all days again."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """What a change is about: page views, the sessions they are of, and their reporting days."""
+    """How much a change affects: page views, their sessions and their reporting days."""
 
     page_views: int
     sessions: int
     days: int
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the scope in words."""
         counts = {"page view": self.page_views, "session": self.sessions, "reporting day": self.days}
         views, sessions, days = (counted(count, noun) for noun, count in counts.items())
         return f"{views} of {sessions} on {days}"
 
 
 def extent(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Extent:
-    """Count page views, their sessions and their days in a zone. The days are found one by one, by an index."""
+    """Return how many page views there are, and of how many sessions and days in a zone; an index finds each day."""
     return Extent(
         page_views=rows.count(),
         sessions=rows.aggregate(found=models.Count("session_id", distinct=True))["found"],
@@ -77,15 +77,16 @@ def _days(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Iterator[date]:
 
 
 def chunk_size(batch_size: int | None) -> int:
-    """Return how many page views a chunk begins with; raise `ValueError` for a number out of bounds."""
+    """Return how many page views a chunk starts with; raise `ValueError` for a number out of bounds."""
     return in_bounds(VIEWS_IN_A_CHUNK if batch_size is None else batch_size)
 
 
-def take_off(session_ids: Iterable[str], *, using: str) -> set[str]:
-    """Take all that some sessions add off the rollups, and return the paths of which; their visitors are blank then.
+def subtract_sessions(session_ids: Iterable[str], *, using: str) -> set[str]:
+    """Subtract everything that some sessions added to the rollups, and blank their visitors; return their paths.
 
-    Call it in a transaction that holds the locks of the sessions, and in which their rolled-up page views are deleted
-    or made pending. None of them may have sealed days. When the page views are gone, `settle_totals` of these paths.
+    Call it in a transaction that holds the locks of the sessions and that deletes their rolled-up page views or makes
+    them pending. None of the sessions may have sealed days. After the page views are gone, call `refresh_page_totals`
+    for the paths.
     """
     zone = Calendar.zone_of(sql.current(Calendar.objects.using(using)))
     days: defaultdict[str, defaultdict[Key, list[date]]] = defaultdict(lambda: defaultdict(list))
@@ -104,19 +105,20 @@ def take_off(session_ids: Iterable[str], *, using: str) -> set[str]:
     return set(instants)
 
 
-def settle_totals(paths: Iterable[str], *, using: str) -> None:
-    """Set when pages were first and last viewed, after views of them went; a page without any has no row.
+def refresh_page_totals(paths: Iterable[str], *, using: str) -> None:
+    """Set again when pages were first and last viewed, after views of them were removed; delete rows without views.
 
-    Call it in the transaction that added to the totals of these pages, after that: it holds their rows, and whoever
-    stores a view of one of them comes after it. Of page views that were pruned only the stored instants tell; where the
-    stored last one is of a view that went, the beginning of the last sealed day with a view is all that is known.
+    Call it in the transaction that changed the totals of these pages, after that change: the transaction holds their
+    rows then, and a writer that stores a view of one of the pages waits. Only the stored instants remember when pruned
+    page views were; where the stored last instant is of a view that was removed, the beginning of the last sealed day
+    with a view is the best that is known.
     """
     calendar = sql.current(Calendar.objects.using(using).row()).first()
     views = PageView.objects.using(using).rolled_up()
     for path in sorted(paths):
         stored = PageTotal.objects.using(using).filter(path=path)
         if stored.filter(views=0, visitors=0).delete()[0]:
-            continue  # its instants would else be those of a page that is viewed again
+            continue  # a row without views would hand its old instants to the next view of the page
         of_page = views.filter(path=path)
         first, last = (
             sql.current(of_page.order_by(order)).values_list("timestamp", flat=True).first()
@@ -150,20 +152,22 @@ def _last_sealed_day(key: Key, calendar: Calendar, *, using: str) -> date | None
 
 
 def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> Generator[Done, None, None]:
-    """Move all page views of one path to another, chunk by chunk, and yield how far it is after each.
+    """Move all page views of one path to another, chunk by chunk, and yield the progress after each chunk.
 
-    Each chunk is one transaction with all views that some sessions have of the two paths; their figures move with them.
-    It may be killed anywhere and run again, beside live traffic. No view is judged again: where a session read both
-    pages within the window, both views count. Views that arrive at `source` while it runs are moved too; redirect it
-    first, or merge again.
+    Each chunk is one transaction with all views that some sessions have of the two paths; their counts move with them.
+    It may run beside live traffic, and may be killed at any instant and run again. Views are not deduplicated again:
+    where a session viewed both pages within the window, both views still count. Views that arrive at `source` while
+    the merge runs are moved too. Redirect the old path first, or merge once more.
 
-    Arguments:
-        source: the path that is to have no page views any more.
-        target: the path that is to have them.
-        batch_size: page views that a chunk begins with, 1 to 10,000; None is 500.
+    Args:
+        source: the path whose page views are moved away.
+        target: the path that gets them.
+        batch_size: page views that a chunk starts with, 1 to 10,000; None is 500.
 
-    Raises `ValueError` for one path twice, `InvalidHit` for what is no path, and `SealedDay` when page views of one of
-    the two were pruned: who was on both pages then can't be known.
+    Raises:
+        ValueError: both paths are the same, or the target does not begin with a slash.
+        InvalidHit: a path is not a text that can be stored.
+        SealedDay: page views of one of the paths were pruned, so sessions that viewed both pages can't be recognised.
     """
     source, target = _two_paths(source, target)
     size = chunk_size(batch_size)
@@ -172,8 +176,8 @@ def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> G
     return _merge(source, target, size, using=using)
 
 
-def to_merge(source: str, target: str) -> Extent:
-    """Return what `merge_paths` would move; raise what it would raise. Nothing is written."""
+def preview_merge(source: str, target: str) -> Extent:
+    """Return how much `merge_paths` would move; raise what it would raise. Nothing is written."""
     source, target = _two_paths(source, target)
     using = router.db_for_write(PageView)
     _refuse_sealed_pages(source, target, using=using)
@@ -183,9 +187,9 @@ def to_merge(source: str, target: str) -> Extent:
 def _two_paths(source: str, target: str) -> tuple[str, str]:
     paths = Hit(path=source, session_id="").path, Hit(path=target, session_id="").path
     if paths[0] == paths[1]:
-        raise ValueError(f"source and target are both {paths[0]!r}. Name two paths; they are told apart byte by byte.")
+        raise ValueError(f"source and target are both {paths[0]!r}. Name two paths; they are compared byte by byte.")
     if not paths[1].startswith("/"):
-        raise ValueError(f"target is {paths[1]!r}, which does not begin with a slash, as every path does.")
+        raise ValueError(f"target is {paths[1]!r}, which does not begin with a slash. Give the whole path.")
     return paths
 
 
@@ -252,8 +256,8 @@ def _merge_chunk(sessions: set[str], source: str, target: str, *, using: str) ->
         figures.subtract(cells(days))
     moved = views.filter(path=source).update(path=target)
     add(Addition(figures=figures, visitors=(), instants=instants), using=using)
-    if source in instants:  # else nothing was added to its total, and somebody else may be adding to it
-        settle_totals([source], using=using)
+    if source in instants:  # otherwise this transaction doesn't hold the row, and another writer may
+        refresh_page_totals([source], using=using)
     return moved
 
 
@@ -361,9 +365,9 @@ def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
 
 def _make_pending(sessions: set[str], *, using: str) -> int:
     sql.lock_sessions(sessions, using=using)
-    paths = take_off(sessions, using=using)
+    paths = subtract_sessions(sessions, using=using)
     taken = PageView.objects.using(using).rolled_up().filter(session_id__in=sessions).update(rolled_up=False)
-    settle_totals(paths, using=using)
+    refresh_page_totals(paths, using=using)
     return taken
 
 

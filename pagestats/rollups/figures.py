@@ -1,4 +1,4 @@
-"""What one session adds to each figure: a pure function of its views."""
+"""What one session adds to each stored number: a pure function of its views."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ class Figure(NamedTuple):
 
 
 def cells(days: Mapping[Key, Iterable[date]]) -> Counter[Figure]:
-    """Return what one session adds to each figure.
+    """Return what one session adds to each stored number.
 
-    `days` has the reporting days of the session's views by key, one for each view, in any order. Every day with a view
-    is one visitor of that day; the first such day is one new visitor; each later one returns from the one before it.
+    Each day with a view is one visitor of that day. The first such day is one new visitor; each later day is one return
+    from the day before it.
+
+    Args:
+        days: by key, the reporting days of the session's views, one for each view, in any order.
     """
     added: Counter[Figure] = Counter()
     for key, viewed in days.items():
@@ -34,9 +37,11 @@ def cells(days: Mapping[Key, Iterable[date]]) -> Counter[Figure]:
 
 
 def change(key: Key, before: Days, new: Days) -> Iterator[tuple[Figure, int]]:
-    """Yield what new views of a session change of a key's figures, given the days of its other views there.
+    """Yield what new views of a session change in the numbers of a key.
 
-    Both have the days in their order, one for each view.
+    Args:
+        before: the days of the session's other views that count for the key, in order.
+        new: the days of its new views, in order, one for each view.
     """
     for name, day, previous_day, count in _change(before, new):
         yield Figure(name, key, day, previous_day), count
@@ -44,7 +49,7 @@ def change(key: Key, before: Days, new: Days) -> Iterator[tuple[Figure, int]]:
 
 Days = tuple[date, ...]
 Part = tuple[str, date, date | None, int]
-"""Of a key: the name of a figure, its day, for a return the previous one, and a count."""
+"""The name of a number, its day, for a return the previous day, and by how much it changes."""
 
 
 def _of_key(viewed: Sequence[date]) -> Iterator[Part]:
@@ -61,7 +66,7 @@ def _of_key(viewed: Sequence[date]) -> Iterator[Part]:
 
 @lru_cache(maxsize=512)
 def _change(before: Days, new: Days) -> tuple[Part, ...]:
-    """Kept, since most sessions of a day come to it alike."""
+    """Cached: on one day, most sessions change the same numbers in the same way."""
     changed: Counter[tuple[str, date, date | None]] = Counter()
     for sign, viewed in ((1, sorted([*before, *new])), (-1, before)):
         for name, day, previous_day, count in _of_key(viewed):

@@ -29,7 +29,7 @@ from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.rollups import recount
 from pagestats.rollups.adding import PAGE_TOTALS, RETURNS, ROLLUPS
-from pagestats.rollups.changing import settle_totals
+from pagestats.rollups.changing import refresh_page_totals
 from pagestats.rollups.recount import (
     Cell,
     Counts,
@@ -538,7 +538,7 @@ def _set_totals(rows: Sequence[TotalRow], bounds: DayBounds, *, using: str) -> N
             first, last = bounds.start_of(row.first_day), bounds.start_of(row.last_day)
         added.append((row.path, row.rollup_views - row.views, row.rollup_visitors - row.visitors, first, last))
     sql.write([Insert(PAGE_TOTALS, added)], using=using)
-    settle_totals([row.path for row in rows], using=using)
+    refresh_page_totals([row.path for row in rows], using=using)
 
 
 def _after(text: str) -> TextRange:

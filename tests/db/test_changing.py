@@ -20,8 +20,8 @@ from pagestats.rollups import (
     backfill_status,
     changing,
     merge_paths,
+    preview_merge,
     rebuild,
-    to_merge,
     to_rebuild,
 )
 from pagestats.rollups import (
@@ -139,7 +139,7 @@ def test_pages_with_sealed_days_are_not_merged_others_are(paths):
     with pytest.raises(SealedDay, match="'/sealed' has page views before 2026-03-16"):
         merge_paths(*paths)
     with pytest.raises(SealedDay):
-        to_merge(*paths)
+        preview_merge(*paths)
     list(merge_paths("/a", "/b"))
     assert PageTotal.objects.values_list("path", "views", "visitors").get(path="/b") == ("/b", 2, 1)
     # The session came back to the site, not to the page.
@@ -149,7 +149,7 @@ def test_pages_with_sealed_days_are_not_merged_others_are(paths):
 def test_a_dry_merge_says_what_it_would_move_and_writes_nothing():
     fold([("/old", "s", T0), ("/old", "s", T0 + DAY), ("/old", "t", T0), ("/new", "s", T0)])
     before = everything()
-    assert to_merge("/old", "/new") == Extent(page_views=3, sessions=2, days=2)
+    assert preview_merge("/old", "/new") == Extent(page_views=3, sessions=2, days=2)
     assert everything() == before
 
 
@@ -360,7 +360,7 @@ def test_any_mix_of_changes_leaves_the_rollups_of_the_rows(mix):
 @pytest.mark.parametrize("target", ["b", "https://example.org/b", ""])
 def test_nothing_is_merged_into_what_is_no_path(target):
     record_page_views([a_hit(path="/a")])
-    for merge in (rollups.merge_paths, rollups.to_merge):
+    for merge in (rollups.merge_paths, rollups.preview_merge):
         with pytest.raises(ValueError, match="which does not begin with a slash"):
             merge("/a", target)
     assert PageView.objects.get().path == "/a"

@@ -10,7 +10,7 @@ from pagestats.content import patterns
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
-from pagestats.rollups import Done, merge_paths, to_merge
+from pagestats.rollups import Done, merge_paths, preview_merge
 from pagestats.stats import has_views
 
 
@@ -33,7 +33,7 @@ class Command(StatsCommand):
         """Merge, with a progress bar."""
         done = Done(0, 0)
         try:
-            to_move = to_merge(source, target)
+            to_move = preview_merge(source, target)
             _refuse_no_page(target)
             if dry_run:
                 self.stdout.write(f"Would move {to_move}")
