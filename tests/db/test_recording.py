@@ -312,7 +312,7 @@ def test_a_view_of_a_sealed_day_is_refused(settings, rollups_are):
     today = T0.date()
     Calendar.objects.update(sealed_before=today, sealed_on=today)
     settings.PAGESTATS_ROLLUPS = rollups_are
-    with pytest.raises(rollups.SealedDay, match=f"'/late' .* is of {today - DAY}, and page views before {today} were"):
+    with pytest.raises(rollups.SealedDay, match=f"'/late' .* is on {today - DAY}, and page views before {today} were"):
         record_page_views([a_hit(path="/b"), a_hit(path="/late", at=T0 - DAY)])
     assert PageView.objects.count() == 1
     raw_views([("/late", "s", T0 - DAY), ("/c", "s", T0)])
