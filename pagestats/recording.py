@@ -22,7 +22,7 @@ from pagestats.conf import conf
 from pagestats.days import day_of
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageView, Visitor
-from pagestats.sql import Insert, Surroundings, Target, Viewed
+from pagestats.sql import Insert, Surroundings, Target
 
 HITS_IN_A_TRANSACTION = 1_000
 LOOKS_WITHOUT_A_LOCK = 3
@@ -120,7 +120,7 @@ def _record(hits: Sequence[Hit], *, beats: bool = False, patience: float = inf) 
 
 def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
     """Look without a lock; what is no repeat is looked at again and written under that of its session."""
-    [near] = sql.look(_viewed([hit]), using=using)
+    [near] = sql.look([hit], using=using)
     if beats and _is_beat_due(hit, near):
         _beat(hit, using=using)
     if _is_repeat(hit, *near.all):
@@ -132,13 +132,21 @@ def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
 def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
     """Look and write without a lock, as long as nobody else writes something of the session in between."""
     for _ in range(LOOKS_WITHOUT_A_LOCK):
-        [near] = sql.look(_viewed([hit]), using=using)
+        [near] = sql.look([hit], using=using)
         due = [_beat_of(hit, near)] if beats and _is_beat_due(hit, near) else []
         if _is_repeat(hit, *near.all):
             if not due or sql.swap(due, using=using) is not None:
                 return Recorded()
+        elif _stay_pending(near):
+            if (key := _swap(hit, near, due, using=using)) is not None:
+                return Recorded([hit], key, are_pending=True)
+        elif near.zone is None:
+            rollups.fix_reporting_zone(near, using=using)
+        elif rollups.are_before_pruning([hit], near):
+            rollups.refuse_sealed_days([hit], near)
+            break  # the seals that it opens are written in one transaction with it
         elif (key := _swap(hit, near, due, using=using)) is not None:
-            return Recorded([hit], key, _stay_pending(near))
+            return Recorded([hit], key)
     if beats:
         _beat(hit, using=using)
     with transaction.atomic(using=using):
@@ -158,7 +166,6 @@ def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) 
     elif stay_pending:
         version = Insert(VERSION_OF_UNSEALED_DAY, [row], day_of(hit.at, Calendar.zone_named(near.zone)))
     else:
-        # Before the first view of a site there is no zone: `addition` has made it, and it is looked at again.
         version = Insert(VERSION_IN_ZONE, [row], near.zone)
     return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=stay_pending), using=using)
 
@@ -166,11 +173,14 @@ def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) 
 def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
     """Store hits in the open transaction: lock their sessions, judge them by what is there now, write."""
     sql.lock_sessions((hit.session_id for hit in hits), using=using)
-    counted, around = _counted(hits, sql.look(_viewed(hits), using=using))
+    counted, around = _counted(hits, sql.look(hits, using=using))
     if not counted:
         return Recorded()
-    stay_pending = _stay_pending(around[0])
+    if not (stay_pending := _stay_pending(around[0])):
+        around[0] = rollups.fix_reporting_zone(around[0], using=using)
     figures, visitors = _figures(counted, around, is_pending=stay_pending, using=using)
+    if not stay_pending:
+        rollups.open_seals(counted, around[0], using=using)
     seen = Insert(rollups.VISITORS, [(session_id, *seen) for session_id, seen in visitors.items()])
     last_key = sql.write([seen, *figures], last=_rows(counted, is_pending=stay_pending), using=using)
     return Recorded(counted, last_key, stay_pending)
@@ -186,18 +196,14 @@ def _figures(
 ) -> tuple[list[Insert], dict[str, tuple[datetime, date]]]:
     """Return what hits add to the stored figures, and when those of their sessions that it changes were seen."""
     if is_pending:
-        rollups.refuse_sealed_days(_viewed(hits), around[0])
+        rollups.refuse_sealed_days(hits, around[0])
         return [], {}
-    added = rollups.addition(_viewed(hits), around, using=using)
+    added = rollups.addition(hits, around, using=using)
     return rollups.inserts(added), {session_id: (first, last) for session_id, first, last in added.visitors}
 
 
 def _rows(hits: Sequence[Hit], *, is_pending: bool) -> Insert:
     return Insert(VIEWS, [(hit.path, hit.page_type, hit.session_id, hit.at, not is_pending) for hit in hits])
-
-
-def _viewed(hits: Sequence[Hit]) -> list[Viewed]:
-    return [Viewed(hit.session_id, hit.path, hit.at) for hit in hits]
 
 
 def _counted(hits: Sequence[Hit], around: Sequence[Surroundings]) -> tuple[list[Hit], list[Surroundings]]:

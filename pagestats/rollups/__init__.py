@@ -5,7 +5,18 @@ a session holds the session's lock and adds `cells(after) - cells(before)`; noth
 before, only those nearest to the changed ones are needed: everything else is in both terms and cancels out.
 """
 
-from pagestats.rollups.adding import VISITORS, Addition, SealedDay, add, addition, inserts, refuse_sealed_days
+from pagestats.rollups.adding import (
+    VISITORS,
+    Addition,
+    SealedDay,
+    add,
+    addition,
+    are_before_pruning,
+    fix_reporting_zone,
+    inserts,
+    open_seals,
+    refuse_sealed_days,
+)
 from pagestats.rollups.changing import (
     Done,
     Extent,
@@ -55,6 +66,7 @@ __all__ = [
     "Slice",
     "add",
     "addition",
+    "are_before_pruning",
     "backfill",
     "backfill_status",
     "begin_backfill",
@@ -62,10 +74,12 @@ __all__ = [
     "cells",
     "chunk_size",
     "extent",
+    "fix_reporting_zone",
     "fold",
     "in_chunks",
     "inserts",
     "merge_paths",
+    "open_seals",
     "preview_merge",
     "rebuild",
     "refresh_page_totals",

@@ -17,7 +17,7 @@ from pagestats.days import day_of
 from pagestats.dimensions import PAGE, WHOLE_SITE, Key, keys
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
 from pagestats.rollups.figures import Days, Figure, change
-from pagestats.sql import Insert, Surroundings, Target, Viewed
+from pagestats.sql import Insert, Surroundings, Target, View
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,36 +42,40 @@ class SealedDay(ValueError):
     """A view is on a reporting day whose page views were pruned."""
 
 
-def addition(viewed: Sequence[Viewed], around: Sequence[Surroundings], *, using: str) -> Addition:
-    """Return what views that are not rolled up yet add to the rollups.
+def addition(views: Sequence[View], around: Sequence[Surroundings], *, using: str) -> Addition:
+    """Return what views that are not rolled up yet add to the rollups. Nothing is written.
 
     Nobody else may write anything of their sessions between the moment at which `sql.look` read what is `around` them
-    and the one at which this is added: hold the locks of the sessions, or swap their versions.
+    and the one at which this is added: hold the locks of the sessions, or swap their versions. The reporting zone is
+    fixed before: see `fix_reporting_zone`. Whoever adds this opens the seals, too: see `open_seals`.
 
-    Raises `SealedDay` for a view of a day that is sealed.
+    Args:
+        views: hits, or stored page views.
+        around: what is stored around each of them.
+
+    Raises:
+        SealedDay: for a view of a day that is sealed.
     """
-    zone = _reporting_zone(around[0].zone, using=using)
+    zone = Calendar.zone_named(around[0].zone)
     sessions: defaultdict[str, list[_Placed]] = defaultdict(list)
     instants: dict[str, tuple[datetime, datetime]] = {}
-    for view, near in zip(viewed, around, strict=True):
+    for view, near in zip(views, around, strict=True):
         sessions[view.session_id].append(_Placed(view, near, day_of(view.at, zone)))
         first, last = instants.get(view.path, (view.at, view.at))
         instants[view.path] = min(first, view.at), max(last, view.at)
-    if around[0].sealed_before is not None:
-        refuse_sealed_days(viewed, around[0])
-        _open_seals(viewed, around[0], zone, using=using)
+    refuse_sealed_days(views, around[0])
     stored = _stored_views(sessions, zone, using=using)
     changes: Counter[tuple[Key, Days, Days]] = Counter()
     visitors = []
-    for session_id, views in sessions.items():
-        before = _neighbouring_days(views, stored.get(session_id, ()), zone)
+    for session_id, placed in sessions.items():
+        before = _neighbouring_days(placed, stored.get(session_id, ()), zone)
         new: defaultdict[Key, list[date]] = defaultdict(list)
-        for view, _, day in views:
+        for view, _, day in placed:
             for key in keys(view.path):
                 new[key].append(day)
         for key, days in new.items():
             changes[key, tuple(sorted(before.get(key, ()))), tuple(sorted(days))] += 1
-        if (seen := _seen(views)) != (views[0].near.first_seen, views[0].near.last_day):
+        if (seen := _seen(placed)) != (placed[0].near.first_seen, placed[0].near.last_day):
             visitors.append((session_id, *seen))
     figures: Counter[Figure] = Counter()
     for (key, days_before, new_days), times in changes.items():
@@ -134,7 +138,7 @@ def inserts(added: Addition) -> list[Insert]:
 class _Placed(NamedTuple):
     """A new view, what is stored around it, and the reporting day it is on."""
 
-    view: Viewed
+    view: View
     near: Surroundings
     day: date
 
@@ -197,11 +201,11 @@ def _stored_views(
     return found
 
 
-def refuse_sealed_days(viewed: Sequence[Viewed], calendar: Surroundings) -> None:
+def refuse_sealed_days(views: Sequence[View], calendar: Surroundings) -> None:
     """Raise `SealedDay` if a view is on a reporting day whose page views were pruned."""
     if calendar.sealed_before is None or calendar.zone is None:
         return
-    earliest = min(viewed, key=attrgetter("at"))
+    earliest = min(views, key=attrgetter("at"))
     if (day := day_of(earliest.at, ZoneInfo(calendar.zone))) < calendar.sealed_before:
         raise SealedDay(
             f"The view of {earliest.path!r} at {earliest.at:%Y-%m-%d %H:%M:%S %Z} is on {day}, and page views before"
@@ -209,17 +213,35 @@ def refuse_sealed_days(viewed: Sequence[Viewed], calendar: Surroundings) -> None
         )
 
 
-def _open_seals(viewed: Sequence[Viewed], calendar: Surroundings, zone: ZoneInfo, *, using: str) -> None:
-    """Note in the seals that a view was recorded after the days before it were pruned."""
-    day = min(day_of(view.at, zone) for view in viewed)
-    if calendar.sealed_on and day < calendar.sealed_on:
+def are_before_pruning(views: Sequence[View], calendar: Surroundings) -> bool:
+    """Tell whether one of some views is of an earlier day than that on which page views were pruned last."""
+    if calendar.sealed_on is None:
+        return False
+    return _earliest_day(views, calendar) < calendar.sealed_on
+
+
+def open_seals(views: Sequence[View], calendar: Surroundings, *, using: str) -> None:
+    """Note with the seals that some views come later than the pruning of the days before them.
+
+    Call it in the transaction that adds the views, once nobody else can write anything of their sessions: a seal that
+    is opened for a view that is not stored makes reports refuse ranges for nothing.
+    """
+    if are_before_pruning(views, calendar):
+        day = _earliest_day(views, calendar)
         Seal.objects.using(using).filter(open_from__gt=day).update(open_from=day)
 
 
-def _reporting_zone(stored: str | None, *, using: str) -> ZoneInfo:
-    """Return the reporting zone; the first view of a site fixes it."""
-    if stored is not None:
-        return ZoneInfo(stored)
+def _earliest_day(views: Sequence[View], calendar: Surroundings) -> date:
+    return day_of(min(view.at for view in views), Calendar.zone_named(calendar.zone))
+
+
+def fix_reporting_zone(calendar: Surroundings, *, using: str) -> Surroundings:
+    """Store the zone of the site as the one in which days are reckoned, unless one is stored.
+
+    Returns the same surroundings, with the zone that is stored now.
+    """
+    if calendar.zone is not None:
+        return calendar
     rows = Calendar.objects.using(using)
     rows.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
-    return Calendar.zone_of(sql.current(rows))
+    return calendar._replace(zone=Calendar.zone_of(sql.current(rows)).key)

@@ -18,8 +18,7 @@ from pagestats.days import EARLIEST, LATEST, YEARS, start_of
 from pagestats.formats import counted
 from pagestats.hits import instant
 from pagestats.models import SILENCE_OF_THE_DEAD, Calendar, PageView, PageViewQuerySet, Run
-from pagestats.rollups.adding import add, addition
-from pagestats.sql import Viewed
+from pagestats.rollups.adding import add, addition, fix_reporting_zone, open_seals
 
 
 class RebuildUnderWay(ValueError):
@@ -202,16 +201,18 @@ def _fold_chunk(chunk: Sequence[tuple[int, str]], *, using: str) -> tuple[int, i
     views = PageView.objects.using(using).filter(pk__in=[pk for pk, _ in chunk])
     # Once more, now that nobody else can fold them; a row that meanwhile changed its session waits for another chunk.
     rows = sql.current(views.pending().filter(session_id__in=sessions))
-    taken = list(rows.values_list("pk", "session_id", "path", "timestamp"))
+    found = rows.annotate(at=F("timestamp")).values_list("pk", "session_id", "path", "at", named=True)
+    taken: list[Any] = list(found)
     if not taken:
         return 0, 0
-    viewed = [Viewed(session_id, path, at) for _, session_id, path, at in taken]
-    around = sql.look(viewed, using=using)
+    around = sql.look(taken, using=using)
     if around[0].next_zone:
         raise RebuildUnderWay
-    added = addition(viewed, around, using=using)
+    around[0] = fix_reporting_zone(around[0], using=using)
+    added = addition(taken, around, using=using)
+    open_seals(taken, around[0], using=using)
     # Not `views` again: of two lists of keys PostgreSQL would rather read the whole table.
-    PageView.objects.using(using).filter(pk__in=[pk for pk, *_ in taken]).update(rolled_up=True)
+    PageView.objects.using(using).filter(pk__in=[view.pk for view in taken]).update(rolled_up=True)
     add(added, using=using)
     return len(taken), added.new_visitors
 

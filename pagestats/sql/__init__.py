@@ -5,7 +5,7 @@ would say anew each time.
 from pagestats.sql.objects import PageFigure, Range, page_figure
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
-from pagestats.sql.reading import Nearest, Surroundings, Viewed, look, ranked_pages
+from pagestats.sql.reading import Nearest, Surroundings, View, look, ranked_pages
 from pagestats.sql.transactions import (
     PATIENCE_OF_A_PAGE,
     Turns,
@@ -30,7 +30,7 @@ __all__ = [
     "Surroundings",
     "Target",
     "Turns",
-    "Viewed",
+    "View",
     "can_swap",
     "current",
     "is_lock_error",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, cast
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,12 +20,20 @@ from pagestats.sql.transactions import reads_are_snapshots
 from pagestats.sql.writing import array, batches, naive
 
 
-class Viewed(NamedTuple):
-    """Who was where, and when: what a view is to the rollups."""
+class View(Protocol):
+    """Who viewed which page, and when: a hit, or what is read of a stored page view."""
 
-    session_id: str
-    path: str
-    at: datetime
+    @property
+    def session_id(self) -> str:
+        """The session id."""
+
+    @property
+    def path(self) -> str:
+        """The path of the page."""
+
+    @property
+    def at(self) -> datetime:
+        """The instant of the view, which is aware."""
 
 
 class Nearest(NamedTuple):
@@ -55,15 +64,15 @@ class Surroundings(NamedTuple):
     last_seen: datetime | None
 
 
-def look(viewed: Sequence[Viewed], *, using: str) -> list[Surroundings]:
+def look(views: Sequence[View], *, using: str) -> list[Surroundings]:
     """Return the surroundings of each of some views, in their order, as they are committed now."""
     connection = connections[using]
-    if len(viewed) == 1 and connection.vendor == "postgresql" and (near := _look_briefly(viewed[0], connection)):
+    if len(views) == 1 and connection.vendor == "postgresql" and (near := _look_briefly(views[0], connection)):
         return [near]
     lock = " LOCK IN SHARE MODE" if connection.in_atomic_block and reads_are_snapshots(connection) else ""
     around: list[Surroundings] = []
     with connection.cursor() as cursor:
-        for some in batches(viewed, len(Viewed._fields), connection):
+        for some in batches(views, len(_PARAMS), connection):
             statement = _looking(len(some), connection.vendor, text_collation(connection), lock)
             cursor.execute(statement, _params(some, connection))
             rows = sorted(cursor.fetchall()) if len(some) > 1 else cursor.fetchall()
@@ -72,13 +81,13 @@ def look(viewed: Sequence[Viewed], *, using: str) -> list[Surroundings]:
     return around
 
 
-def _look_briefly(view: Viewed, connection: BaseDatabaseWrapper) -> Surroundings | None:
+def _look_briefly(view: View, connection: BaseDatabaseWrapper) -> Surroundings | None:
     """Return the surroundings of one view; None if a pending view stands next to it, and more is to be asked.
 
     PostgreSQL plans this statement in half the time of the other, wherever it plans it each time.
     """
     with connection.cursor() as cursor:
-        plans.execute(cursor, _LOOKING_BRIEFLY, view, connection)
+        plans.execute(cursor, _LOOKING_BRIEFLY, _of_view(view), connection)
         [(all_are_rolled_up, previous, following, *rest)] = cursor.fetchall()
     near = Nearest(previous, following)
     return Surroundings(near, near, *rest) if all_are_rolled_up else None
@@ -174,11 +183,15 @@ def _hits(rows: int, vendor: str, collation: str | None) -> str:
     return f"({' UNION ALL '.join(f'SELECT {position} AS position, {row}' for position in range(rows))}) hit"
 
 
-def _params(viewed: Sequence[Viewed], connection: BaseDatabaseWrapper) -> list[Any]:
+def _params(views: Sequence[View], connection: BaseDatabaseWrapper) -> list[Any]:
     if connection.vendor == "postgresql":
-        return [array(column) for column in zip(*viewed, strict=True)]
+        return [array(column) for column in zip(*map(_of_view, views), strict=True)]
     zone = connection.timezone
-    return [param for session_id, path, at in viewed for param in (session_id, path, naive(at, zone))]
+    return [param for view in views for param in (view.session_id, view.path, naive(view.at, zone))]
+
+
+_PARAMS = "session_id", "path", "at"
+_of_view = attrgetter(*_PARAMS)
 
 
 _TYPES = ["", *(field.get_internal_type() for field, _ in _COLUMNS)]

@@ -10,7 +10,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from pagestats.models import PageView
 from pagestats.recording import record_visit
-from pagestats.sql import Viewed, look, plans, reading
+from pagestats.sql import look, plans, reading
 from pagestats.sql.plans import MOST_STATEMENTS, USES_BEFORE, USES_OF_A_PLAN, Plans
 from tests.factories import T0, a_hit
 
@@ -136,7 +136,7 @@ def test_in_a_transaction_nothing_is_prepared_nor_any_plan_used() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_any_other_error_of_a_statement_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = Viewed("s", "/a", T0)
+    view = a_hit(session_id="s", path="/a", at=T0)
     is_brief = connection.vendor == "postgresql"
     with monkeypatch.context() as patched:
         patched.setattr(reading, "_LOOKING_BRIEFLY", reading._LOOKING_BRIEFLY.replace("::timestamptz", "::no_such"))

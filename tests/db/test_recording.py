@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pagestats import rollups, sql
-from pagestats.days import DAY
+from pagestats.days import DAY, start_of
 from pagestats.hits import InvalidHit
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
 from pagestats.recording import (
@@ -329,6 +329,25 @@ def test_a_view_that_is_later_than_a_pruning_opens_its_seal():
     for days, opened in [(3, 3), (2, 3), (5, 5)]:
         record_page_view(a_hit(path="/b", at=T0 - days * DAY))
         assert Seal.objects.get().open_from == today - opened * DAY
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_view_that_turns_out_to_be_a_repeat_opens_no_seal(monkeypatch):
+    record_page_view(a_hit(path="/first"))
+    midnight = start_of(T0.date(), Calendar.zone_of(Calendar.objects.all()))
+    Calendar.objects.update(sealed_before=T0.date() - 9 * DAY, sealed_on=T0.date())
+    Seal.objects.create(before=T0.date() - 9 * DAY, open_from=T0.date())
+    look = sql.look
+
+    def look_and_be_overtaken(views, *, using):
+        around = look(views, using=using)
+        monkeypatch.setattr(sql, "look", look)
+        assert record_page_view(a_hit(at=midnight + timedelta(minutes=5))) is not None
+        return around
+
+    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    assert record_page_view(a_hit(at=midnight - timedelta(minutes=5))) is None
+    assert Seal.objects.get().open_from == T0.date()
 
 
 @pytest.mark.django_db
