@@ -35,7 +35,7 @@ def test_backfill_aggregates_says_how_many_views_and_visitors():
 
 
 @pytest.mark.django_db
-def test_backfill_aggregates_refuses_a_batch_size_that_is_none():
+def test_backfill_aggregates_refuses_an_invalid_batch_size():
     with pytest.raises(CommandError, match="batch_size is 0, not a number from 1 to 10,000"):
         call_command("backfill_aggregates", batch_size=0)
 
@@ -50,7 +50,7 @@ def test_a_dry_run_refuses_the_batch_size_that_the_run_would_refuse(arguments, s
 
 
 @pytest.mark.django_db
-def test_backfill_aggregates_tells_the_status_and_folds_nothing():
+def test_backfill_status_rolls_up_nothing():
     raw_views([("/a", "s", T0)])
     assert run("backfill_aggregates", status=True) == "1 page view pending\nNo backfill has run yet"
     run("backfill_aggregates")
@@ -58,7 +58,7 @@ def test_backfill_aggregates_tells_the_status_and_folds_nothing():
 
 
 @pytest.mark.django_db
-def test_backfill_aggregates_says_what_came_too_late_for_it():
+def test_backfill_aggregates_reports_page_views_of_pruned_days():
     folded([("/a", "s", T0)])
     run("pagestats_prune", before=T0.date() + DAY)
     raw_views([("/a", "t", T0), ("/b", "t", T0)])
@@ -81,7 +81,7 @@ def test_backfill_aggregates_says_what_came_too_late_for_it():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
-def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
+def test_page_views_outside_the_calendar_block_no_command(settings, zone):
     settings.TIME_ZONE = zone
     nowhen = [
         datetime(1, 1, 1, tzinfo=UTC),
@@ -105,7 +105,7 @@ def test_what_came_with_no_time_to_speak_of_stops_nobody(settings, zone):
 
 
 @pytest.mark.django_db
-def test_drift_is_listed_without_what_would_steer_a_terminal():
+def test_drift_is_listed_with_control_characters_escaped():
     folded([("/\x1b[31mred\n", "s", T0)])
     PageTotal.objects.update(views=7)
     out = StringIO()
@@ -116,7 +116,7 @@ def test_drift_is_listed_without_what_would_steer_a_terminal():
 
 
 @pytest.mark.parametrize(("command", "argument"), [("pagestats_prune", "--before"), ("pagestats_report", "START")])
-def test_what_is_no_day_is_refused_alike(command, argument):
+def test_an_invalid_date_is_refused_with_the_same_message(command, argument):
     with pytest.raises(
         CommandError, match=f"argument {argument}: '2026-13-01' is not a date. Write it like 2026-01-31."
     ):
@@ -129,7 +129,7 @@ def folded(rows):
 
 
 @pytest.mark.django_db
-def test_pagestats_erase_says_what_it_would_do_and_what_it_did():
+def test_pagestats_erase_prints_what_it_would_do_and_what_it_did():
     folded([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0), ("/b", "t", T0)])
     before = everything()
     found = "2 page views of 1 session on 2 reporting days"
@@ -152,7 +152,7 @@ def test_pagestats_erase_takes_the_value_of_a_cookie(rf, settings):
 
 
 @pytest.mark.django_db
-def test_pagestats_erase_says_that_there_is_a_heartbeat_alone():
+def test_pagestats_erase_handles_a_session_with_only_a_heartbeat():
     record_heartbeat(Hit(path="/a", session_id="s", at=T0))
     assert run("pagestats_erase", "s", dry_run=True) == "No page views of 's'. Would erase its heartbeat"
     assert ActiveSession.objects.count() == 1
@@ -164,7 +164,7 @@ def test_pagestats_erase_says_that_there_is_a_heartbeat_alone():
 
 
 @pytest.mark.django_db
-def test_cleanup_stale_sessions_leaves_nothing_of_an_erased_session():
+def test_cleanup_deletes_the_empty_row_of_an_erased_session():
     folded([("/a", "s", T0), ("/a", "t", T0)])
     run("pagestats_erase", "s")
     run("cleanup_stale_sessions")
@@ -175,7 +175,7 @@ def test_cleanup_stale_sessions_leaves_nothing_of_an_erased_session():
 
 
 @pytest.mark.django_db
-def test_pagestats_erase_refuses_sealed_days_and_forgets_them():
+def test_pagestats_erase_refuses_sealed_days_but_anonymises_them():
     folded([("/a", "s", T0)])
     run("pagestats_prune", "--before", "2026-03-16")
     with pytest.raises(CommandError, match="of 2026-03-14, were pruned"):
@@ -184,7 +184,7 @@ def test_pagestats_erase_refuses_sealed_days_and_forgets_them():
 
 
 @pytest.mark.django_db
-def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
+def test_pagestats_prune_prints_what_it_would_do_and_what_it_did(settings):
     folded([("/a", "s", T0), ("/a", "t", T0 + 3 * DAY)])
     before = everything()
     assert run("pagestats_prune", "--before", "2026-03-16", dry_run=True) == (
@@ -206,7 +206,7 @@ def test_pagestats_prune_says_what_it_would_do_and_what_it_did(settings):
 
 
 @pytest.mark.django_db
-def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
+def test_merge_paths_prints_what_it_would_do_and_what_it_did():
     folded([("/a", "s", T0), ("/b", "t", T0)])
     before = everything()
     assert run("pagestats_merge_paths", "/a", "/b", dry_run=True) == (
@@ -223,7 +223,7 @@ def test_pagestats_merge_paths_says_what_it_would_do_and_what_it_did():
 @pytest.mark.django_db
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("target", ["/no/such/page/at/all", "/b?x=1/y"])
-def test_pagestats_merge_paths_refuses_a_target_that_is_no_page(settings, target, dry_run):
+def test_merge_paths_refuses_a_target_that_is_not_a_page(settings, target, dry_run):
     folded([("/a", "s", T0)])
     before = everything()
     why = f"target is {re.escape(repr(target))}, which matches no URL pattern of the site.* open it once"
@@ -239,7 +239,7 @@ def test_pagestats_merge_paths_refuses_a_target_that_is_no_page(settings, target
 
 
 @pytest.mark.django_db
-def test_backfill_aggregates_rebuilds_in_the_time_zone_of_the_site(settings, monkeypatch):
+def test_a_rebuild_uses_the_time_zone_of_the_site(settings, monkeypatch):
     monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
     folded([("/a", "s", T0), ("/b", "t", T0)])
     settings.TIME_ZONE = "Asia/Kathmandu"
@@ -258,7 +258,7 @@ def test_backfill_aggregates_rebuilds_in_the_time_zone_of_the_site(settings, mon
 
 
 @pytest.mark.django_db
-def test_backfill_aggregates_tells_of_a_rebuild_that_was_killed():
+def test_a_backfill_reports_a_rebuild_that_was_killed():
     folded([("/a", "s", T0)])
     rebuild(zone="UTC")
     with pytest.raises(CommandError, match="run backfill_aggregates --rebuild, and it goes on"):
@@ -266,11 +266,11 @@ def test_backfill_aggregates_tells_of_a_rebuild_that_was_killed():
 
 
 @pytest.mark.django_db
-def test_the_doctor_tells_in_one_screen_what_a_question_needs():
+def test_the_doctor_explains_the_stats_on_one_screen():
     raw_views([("/a", "s", T0)])
     tally("not_stored", "bot", count=1234)
     tallies.write()
-    told = run("pagestats_doctor", remote_addr="10.0.0.1", x_forwarded_for="6.6.6.6, 203.0.113.9")
+    output = run("pagestats_doctor", remote_addr="10.0.0.1", x_forwarded_for="6.6.6.6, 203.0.113.9")
     for fact in (
         "recording is on",
         "identity: anonymous; a visitor's id lasts one reporting day",
@@ -285,25 +285,25 @@ def test_the_doctor_tells_in_one_screen_what_a_question_needs():
         "never verified; run manage.py verify_aggregates",
         "1,234  not_stored (bot)",
     ):
-        assert fact in told, told
-    assert len(told.splitlines()) < 25
+        assert fact in output, output
+    assert len(output.splitlines()) < 25
 
 
 @pytest.mark.django_db
-def test_a_pruning_says_the_day_of_the_seal_when_it_finishes_what_a_killed_one_left():
+def test_a_prune_that_finishes_a_killed_one_prints_its_day():
     folded((f"/{day}", "s", T0 + day * DAY) for day in range(6))
     with closing(retention.prune((T0 + 4 * DAY).date(), batch_size=1)) as chunks:
         next(chunks)
     earlier, sealed = (T0 + 2 * DAY).date(), (T0 + 4 * DAY).date()
-    told = run("pagestats_prune", before=earlier, dry_run=True)
-    assert told == f"Would delete 3 page views of 1 session on 3 reporting days, before {sealed}"
+    output = run("pagestats_prune", before=earlier, dry_run=True)
+    assert output == f"Would delete 3 page views of 1 session on 3 reporting days, before {sealed}"
     done = run("pagestats_prune", before=earlier)
     assert done == f"Deleted 3 page views before {sealed} (1 more in an earlier run)"
     assert run("pagestats_prune", before=earlier) == f"No page views before {sealed}"
 
 
 @pytest.mark.django_db
-def test_a_site_that_keeps_more_than_there_are_years_prunes_nothing(settings):
+def test_keeping_page_views_longer_than_the_calendar_prunes_nothing(settings):
     settings.PAGESTATS_KEEP_PAGE_VIEWS = LONGEST_KEPT
     folded([("/a", "s", T0)])
     assert run("pagestats_prune") == "No page views before 1970-01-02"
@@ -312,7 +312,7 @@ def test_a_site_that_keeps_more_than_there_are_years_prunes_nothing(settings):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("rebuild", [False, True], ids=["backfill", "rebuild"])
-def test_who_is_overtaken_by_a_rebuild_does_not_say_that_it_is_done(monkeypatch, rebuild):
+def test_a_command_that_a_rebuild_overtakes_does_not_report_success(monkeypatch, rebuild):
     monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
     raw_views((f"/{number}", f"s{number}", T0) for number in range(3))
     chunks = folding._chunks
@@ -331,7 +331,7 @@ def test_who_is_overtaken_by_a_rebuild_does_not_say_that_it_is_done(monkeypatch,
 
 
 @pytest.mark.django_db
-def test_days_that_are_sealed_while_a_backfill_runs_are_left_by_it():
+def test_a_backfill_skips_days_that_are_sealed_while_it_runs():
     raw_views((f"/{number}", f"s{number}", T0 + number * DAY) for number in range(3))
     with closing(rollups.backfill(batch_size=1)) as chunks:
         next(chunks)
@@ -386,7 +386,7 @@ def said_by_each_command(database, folder):
     return json.loads(done.stdout)
 
 
-def test_before_migrate_every_command_says_so(tmp_path):
+def test_every_command_asks_for_migrate_if_tables_are_missing(tmp_path):
     said = said_by_each_command(tmp_path / "empty.sqlite3", tmp_path)
     assert set(said) == set(COMMANDS)
     for text in said.values():
@@ -395,7 +395,7 @@ def test_before_migrate_every_command_says_so(tmp_path):
 
 
 @pytest.mark.django_db
-def test_an_error_of_a_database_that_has_all_its_tables_is_told_as_it_is(monkeypatch):
+def test_other_database_errors_are_raised_unchanged(monkeypatch):
     def fail():
         raise DatabaseError("out of shared memory")
 
@@ -404,7 +404,7 @@ def test_an_error_of_a_database_that_has_all_its_tables_is_told_as_it_is(monkeyp
         call_command("cleanup_stale_sessions")
 
 
-def test_every_command_says_what_ails_the_database(tmp_path):
+def test_every_command_reports_an_unusable_database(tmp_path):
     (tmp_path / "broken.sqlite3").write_bytes(b"no database" * 1_000)
     said = said_by_each_command(tmp_path / "broken.sqlite3", tmp_path)
     assert set(said) == set(COMMANDS)

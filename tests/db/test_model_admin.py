@@ -78,7 +78,7 @@ def test_it_can_be_searched_and_filtered_by_date(admin_client):
 
 
 @pytest.mark.parametrize("public", [False, True], ids=["closed", "partly public"])
-def test_nobody_sees_it_without_the_permission(client, settings, public):
+def test_users_without_the_permission_do_not_see_it(client, settings, public):
     settings.PAGESTATS_PUBLIC = public
     editor = User.objects.create_user("editor", is_staff=True)
     editor.user_permissions.set(Permission.objects.filter(content_type__app_label="blog"))
@@ -103,7 +103,7 @@ class InTheMiddle(ViewsAdminMixin, admin.ModelAdmin):
 
 
 @pytest.mark.parametrize("may_edit", [True, False], ids=["editor", "reader"])
-def test_a_panel_that_a_site_puts_somewhere_is_for_those_who_may_read_the_stats_alone(client, rf, may_edit):
+def test_a_placed_panel_is_hidden_from_users_without_the_permission(client, rf, may_edit):
     staff = User.objects.create_user("staff", is_staff=True)
     words = ["add", "view", "change"] if may_edit else ["view"]
     staff.user_permissions.set(Permission.objects.filter(codename__in=[f"{word}_post" for word in words]))
@@ -140,7 +140,7 @@ def test_the_panel_shows_views_and_visitors_of_thirty_days(admin_client, where):
     assert "/third" in shown
 
 
-def test_the_panel_shows_who_is_reading_and_numbers_of_the_language(admin_client, settings):
+def test_the_panel_shows_active_readers_in_the_number_format_of_the_language(admin_client, settings):
     record_heartbeat(a_hit(path="/second", at=timezone.now()))
     assert "Reading now 1 Views, 30 days 1,234" in panel(admin_client, "second")
     settings.LANGUAGE_CODE = "de"
@@ -167,9 +167,7 @@ del REGULAR["slug"]
 
 
 @pytest.mark.parametrize("sources", [{}, {"posts": REGULAR}], ids=["no source", "no column"])
-def test_a_model_whose_views_can_be_no_column_is_told_by_a_check_and_can_still_be_edited(
-    admin_client, settings, sources
-):
+def test_a_model_without_a_column_gets_a_warning_and_can_be_edited(admin_client, settings, sources):
     assert PostAdmin(Post, site).check() == []
     settings.PAGESTATS_CONTENT = sources
     [warning] = PostAdmin(Post, site).check()
@@ -182,7 +180,7 @@ def test_a_model_whose_views_can_be_no_column_is_told_by_a_check_and_can_still_b
     assert ("1,234" in page.content.decode()) is bool(sources)
 
 
-def test_a_model_can_be_edited_while_page_views_can_not_be_read(admin_client, monkeypatch, expected_errors):
+def test_a_model_can_be_edited_while_page_views_are_not_readable(admin_client, monkeypatch, expected_errors):
     def fail(*args, **kwargs):
         raise DatabaseError("no page views today")
 
@@ -195,7 +193,7 @@ def test_a_model_can_be_edited_while_page_views_can_not_be_read(admin_client, mo
     assert str(logged.exc_info[1]) == "no page views today"
 
 
-def test_the_list_is_there_with_a_range_that_is_none(admin_client, monkeypatch):
+def test_the_list_works_with_an_invalid_range(admin_client, monkeypatch):
     monkeypatch.setattr(PostAdmin, "views_days", 5_000)
     [warning] = PostAdmin(Post, site).check()
     assert (warning.id, warning.hint) == ("pagestats.W006", "The column of views stays empty until this is fixed.")
@@ -203,7 +201,7 @@ def test_the_list_is_there_with_a_range_that_is_none(admin_client, monkeypatch):
 
 
 @pytest.mark.parametrize("sources", ["posts", {"posts": {**WITH_DRAFTS["posts"], "model": "blog.Nothing"}}])
-def test_its_check_leaves_what_is_wrong_with_the_setting_to_the_check_of_that(settings, sources):
+def test_its_check_does_not_repeat_faults_of_the_setting(settings, sources):
     settings.PAGESTATS_CONTENT = sources
     assert PostAdmin(Post, site).check() == []
 
@@ -231,7 +229,7 @@ def test_a_path_in_the_panel_is_escaped(admin_client):
     assert 'href="/%3Cscript%3Ealert(1)%3C/script%3E"' in page
 
 
-def test_the_panel_leads_to_all_figures_of_the_page_where_the_admin_site_has_them(admin_client):
+def test_the_panel_links_to_page_stats_if_the_admin_site_has_it(admin_client):
     pk = Post.objects.get(slug="third").pk
     link = "/pagestats/stats/page/?path=%2Fthird"
     assert f'href="/admin{link}"' in admin_client.get(f"/admin/blog/post/{pk}/change/").content.decode()
@@ -244,7 +242,7 @@ def test_an_object_without_a_page_says_so(admin_client):
     assert "This object has no page yet." in page
 
 
-def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):
+def test_the_panel_says_which_numbers_are_not_available(admin_client):
     today = timezone.localdate()
     add_views("/first", 2, days=5, visitors=2)
     list(backfill())
@@ -255,7 +253,7 @@ def test_what_can_not_be_told_is_said_and_not_guessed(admin_client):
     assert "pruned" in page
 
 
-def test_a_user_of_a_site_that_knows_no_permissions_has_none(settings):
+def test_a_user_model_without_permissions_reads_nothing(settings):
     person = SimpleNamespace(is_active=True, is_authenticated=True)
     assert (access.may_read_all(person), access.may_read(person)) == (False, False)
     settings.PAGESTATS_PUBLIC = True

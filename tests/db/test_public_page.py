@@ -45,24 +45,24 @@ def texts(response):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.content.decode()))
 
 
-def test_it_is_off_until_asked_for(client, settings, admin_client):
+def test_it_is_off_by_default(client, settings, admin_client):
     settings.PAGESTATS_PUBLIC = False
     assert client.get("/stats/").status_code == admin_client.get("/stats/").status_code == 404
 
 
-def test_a_site_that_asks_everybody_to_log_in_shows_it_all_the_same(client, settings):
+def test_it_needs_no_login_even_with_the_login_middleware(client, settings):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     assert client.get("/stats/").status_code == 200
 
 
 @pytest.mark.parametrize("prefix", ["/", "/shop/"])
-def test_it_asks_below_the_prefix_of_the_site(client, prefix):
+def test_it_asks_for_updates_under_the_prefix_of_the_site(client, prefix):
     """Under ASGI `request.path` has none where FORCE_SCRIPT_NAME names one that the server took away."""
     with override_script_prefix(prefix):
         assert f'"{prefix}stats/?active' in client.get("/stats/").content.decode()
 
 
-def test_it_shows_who_is_here_and_what_is_read(client):
+def test_it_shows_active_visitors_and_pages(client):
     shown = texts(client.get("/stats/"))
     for part in (
         "Active now 2",
@@ -97,7 +97,7 @@ def test_it_is_the_same_for_everybody_and_may_be_cached(client, admin_client, se
     assert "Vary" not in admin_client.get("/stats/").headers
 
 
-def test_a_base_template_that_greets_its_reader_is_for_that_reader_alone(admin_client, settings):
+def test_a_base_template_with_the_users_name_is_not_cached_for_others(admin_client, settings):
     greeting = "{{ request.user.username }}{% block content %}{% endblock %}{% block extra_body %}{% endblock %}"
     base = engines["django"].from_string(greeting)
     settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("", PublicStatsView.as_view(base_template=base))]})
@@ -113,7 +113,7 @@ def test_a_base_template_that_greets_its_reader_is_for_that_reader_alone(admin_c
         ("request.META.HTTP_AUTHORIZATION", {"authorization": "Basic YWxpY2U6"}),
     ],
 )
-def test_a_base_template_that_knows_its_reader_by_another_way_is_for_that_reader_alone(client, settings, what, headers):
+def test_a_request_with_credentials_is_not_cached_for_others(client, settings, what, headers):
     base = engines["django"].from_string("Hello {{ " + what + " }}{% block content %}{% endblock %}")
     settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("", PublicStatsView.as_view(base_template=base))]})
     assert "public" in client.get("/").headers["Cache-Control"]
@@ -122,14 +122,14 @@ def test_a_base_template_that_knows_its_reader_by_another_way_is_for_that_reader
     assert "private" in answer.headers["Cache-Control"]
 
 
-def test_a_page_with_a_nonce_is_for_one_reader_alone(rf, settings):
+def test_a_page_with_a_nonce_is_not_cached_for_others(rf, settings):
     request = rf.get("/")
     request._csp_nonce = "a nonce"  # as Django's own middleware has it
     assert "private" in PublicStatsView.as_view()(request).headers["Cache-Control"]
     assert "public" in PublicStatsView.as_view()(rf.get("/")).headers["Cache-Control"]
 
 
-def test_a_message_and_a_chosen_language_are_for_one_reader_alone(client, settings):
+def test_a_message_or_a_chosen_language_is_not_cached_for_others(client, settings):
     greeting = "{% for message in messages %}{{ message }}{% endfor %}{% block content %}{% endblock %}"
     stats = PublicStatsView.as_view(base_template=engines["django"].from_string(greeting))
     settings.ROOT_URLCONF = type("urls", (), {"urlpatterns": [path("order/", order), path("stats/", stats)]})
@@ -149,7 +149,7 @@ def order(request):
     return HttpResponse("thank you")
 
 
-def test_among_any_number_of_other_pages_it_looks_so_far_and_no_further(client, monkeypatch):
+def test_it_searches_a_bounded_number_of_paths(client, monkeypatch):
     PageTotal.objects.bulk_create(
         PageTotal(path=f"/other/{n}", views=10, visitors=1, first_viewed=timezone.now(), last_viewed=timezone.now())
         for n in range(200)
@@ -198,7 +198,7 @@ def test_a_site_changes_one_block_and_keeps_the_others(client, settings, tmp_pat
 
 
 @pytest.mark.parametrize("method", ["post", "put", "delete", "patch"])
-def test_it_is_only_read(client, method):
+def test_it_accepts_only_reading_methods(client, method):
     assert getattr(client, method)("/stats/").status_code == 405
 
 
@@ -214,7 +214,7 @@ def test_the_lists_are_bounded(client):
     assert "Second" not in texts(client.get("/stats/few/"))
 
 
-def test_visitors_are_named_by_how_long_their_ids_live(client, settings):
+def test_the_label_of_visitors_depends_on_the_lifetime_of_ids(client, settings):
     settings.PAGESTATS_IDENTITY = "cookie"
     shown = texts(client.get("/stats/"))
     assert "Unique visitors 4" in shown
@@ -222,7 +222,7 @@ def test_visitors_are_named_by_how_long_their_ids_live(client, settings):
 
 
 @pytest.mark.parametrize(("language", "views"), [("en", "1,006"), ("de", "1.006")])
-def test_its_numbers_are_those_of_the_language_whatever_the_site_does_with_its_own(client, settings, language, views):
+def test_its_numbers_have_the_format_of_the_language(client, settings, language, views):
     raw_views(("/hello", f"many {n}", timezone.now()) for n in range(1_000))
     settings.LANGUAGE_CODE = language
     shown = texts(client.get("/stats/"))
@@ -230,7 +230,7 @@ def test_its_numbers_are_those_of_the_language_whatever_the_site_does_with_its_o
     assert f"/hello blog {'1,004' if language == 'en' else '1.004'}" in shown
 
 
-def test_its_times_are_those_of_the_reporting_zone_which_is_named(client):
+def test_its_times_are_in_the_reporting_zone_and_name_it(client):
     with timezone.override("Asia/Kathmandu"):
         shown = texts(client.get("/stats/"))
     moment, zone = re.search(r"As of (.+?) \(([^)]+)\)", shown).groups()
@@ -239,7 +239,7 @@ def test_its_times_are_those_of_the_reporting_zone_which_is_named(client):
     assert moment in {date_format(now - timedelta(minutes=n), "DATETIME_FORMAT") for n in (0, 1)}
 
 
-def test_the_window_that_it_tells_of_is_that_of_the_setting(client, settings):
+def test_it_names_the_dedup_window_of_the_setting(client, settings):
     for length, words in (
         (timedelta(minutes=30), "30 minutes"),
         (timedelta(minutes=1), "1 minute"),
@@ -264,7 +264,7 @@ def test_a_site_without_a_page_to_show_says_so(client, settings):
     assert "No page has been viewed yet." in texts(client.get("/stats/"))
 
 
-def test_it_asks_itself_who_is_here_and_tells_nobody_more_than_the_public(client, admin_client, settings):
+def test_its_updates_show_only_what_the_public_may_see(client, admin_client, settings):
     for reader in (client, admin_client):
         asks = re.search('data-pagestats-live="([^"]+)"', reader.get("/stats/").content.decode()).group(1)
         answer = reader.get(asks)
@@ -275,7 +275,7 @@ def test_it_asks_itself_who_is_here_and_tells_nobody_more_than_the_public(client
     assert client.get(asks).status_code == 404
 
 
-def test_the_page_of_the_demo_asks_for_what_it_may_know(client):
+def test_the_page_has_no_inline_styles_or_scripts(client):
     """Style and script come from the site itself: no inline ones, which a strict CSP refuses."""
     answer = client.get("/stats/").content.decode()
     assert not re.search(r"<style|style=|<script(?![^>]* src=)| on\w+=", answer)

@@ -63,11 +63,11 @@ def test_each_tag_shows_the_views(post, rf, tag):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_each_call_returns_the_views(post, call):
-    told = eval(call, {"post": post, "Post": Post, "views_of": stats.views_of})
-    if isinstance(told, int):
-        assert told == (3 if "days=7" in call else 4)
+    found = eval(call, {"post": post, "Post": Post, "views_of": stats.views_of})
+    if isinstance(found, int):
+        assert found == (3 if "days=7" in call else 4)
     else:
-        assert [(row.slug, row.views) for row in told] == [("hello", 4), ("other", 0)]
+        assert [(row.slug, row.views) for row in found] == [("hello", 4), ("other", 0)]
 
 
 @pytest.mark.parametrize("line", SETTINGS)

@@ -47,7 +47,7 @@ def test_the_views_of_this_page_and_of_an_object(rf):
 
 
 @pytest.mark.parametrize("autoescape", ["on", "off"])
-def test_a_figure_is_text_also_where_nothing_is_escaped(rf, settings, autoescape):
+def test_a_number_is_shown_as_text_without_autoescape_too(rf, settings, autoescape):
     settings.USE_THOUSAND_SEPARATOR = True
     viewed("/hello", 1_234)
     text = "{% pagestats_views %} {% pagestats_active %} {% pagestats_popular %}{% pagestats_views as n %}{{ n|add:1 }}"
@@ -56,7 +56,7 @@ def test_a_figure_is_text_also_where_nothing_is_escaped(rf, settings, autoescape
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("tag", ["pagestats_views", "pagestats_active", "pagestats_popular as popular"])
-def test_reading_a_figure_begins_no_transaction(rf, tag, django_capture_queries):
+def test_reading_a_number_begins_no_transaction(rf, tag, django_capture_queries):
     """On SQLite with transaction_mode IMMEDIATE it would wait for whoever writes."""
     made = django_capture_queries(lambda: render(f"{{% {tag} %}}", rf))
     assert made
@@ -64,7 +64,7 @@ def test_reading_a_figure_begins_no_transaction(rf, tag, django_capture_queries)
 
 
 @pytest.mark.parametrize(("language", "shown"), [("en", "1,234"), ("de", "1.234")])
-def test_a_number_is_written_as_the_site_writes_numbers_and_is_one_to_count_with(rf, settings, language, shown):
+def test_a_number_has_the_format_of_the_site_and_can_be_added_up(rf, settings, language, shown):
     settings.USE_THOUSAND_SEPARATOR = True
     viewed("/hello", 1_234)
     text = "{% pagestats_views %} {% pagestats_views as n %}{{ n }} {{ n|add:1 }} view{{ n|pluralize }}"
@@ -111,7 +111,7 @@ def test_popular_things_with_object_title_address_and_views(rf, django_assert_nu
         assert render(POPULAR, rf) == shown
 
 
-def test_popular_things_behind_many_that_share_one_page(db):
+def test_popular_finds_objects_after_many_that_share_one_page(db):
     for slug in (*["same"] * 5, "second", "third"):
         a_post(slug)
     for path, times in {"/same": 5, "/second": 2, "/third": 1}.items():
@@ -120,7 +120,7 @@ def test_popular_things_behind_many_that_share_one_page(db):
         assert [row.url for row in stats.popular(limit=limit)] == paths
 
 
-def test_popular_things_cost_one_query_wherever_their_paths_come_from(settings, django_assert_num_queries):
+def test_popular_costs_one_query_per_source(settings, django_assert_num_queries):
     by_author = {
         "model": "blog.Post",
         "type": "post",
@@ -139,7 +139,7 @@ def test_popular_things_cost_one_query_wherever_their_paths_come_from(settings, 
 @pytest.mark.parametrize(
     "tag", ["pagestats_views", "pagestats_views post", "pagestats_active", "pagestats_active post"]
 )
-def test_one_query_each_and_none_from_the_cache(rf, tag, django_assert_num_queries):
+def test_each_tag_costs_one_query_and_none_from_the_cache(rf, tag, django_assert_num_queries):
     post = a_post()
     with django_assert_num_queries(3):  # two of them are the savepoint
         shown = render("{% " + tag + " %}", rf, post=post)
@@ -151,7 +151,7 @@ def test_one_query_each_and_none_from_the_cache(rf, tag, django_assert_num_queri
 
 
 @pytest.mark.parametrize("tag", ["pagestats_views", "pagestats_active", "pagestats_popular", "pagestats_views user"])
-def test_what_fails_is_logged_and_shows_nothing(rf, tag, monkeypatch, expected_errors, django_user_model):
+def test_a_tag_that_fails_is_logged_and_shows_nothing(rf, tag, monkeypatch, expected_errors, django_user_model):
     def fail(*arguments, **keywords):
         with connection.cursor() as cursor:
             cursor.execute("SELECT * FROM nothing_of_this_name")
@@ -166,7 +166,7 @@ def test_what_fails_is_logged_and_shows_nothing(rf, tag, monkeypatch, expected_e
     assert issubclass(error.exc_info[0], DatabaseError | stats.NoPage)
 
 
-def test_a_path_is_its_own_page_and_a_word_is_none(rf, expected_errors):
+def test_a_path_is_accepted_and_any_other_word_refused(rf, expected_errors):
     record_heartbeat(a_hit(path="/here", session_id="a", at=instant(None)))
     for session_id in "bc":
         record_heartbeat(a_hit(path="/pricing", session_id=session_id, at=instant(None)))
@@ -182,7 +182,7 @@ def test_a_path_is_its_own_page_and_a_word_is_none(rf, expected_errors):
     ]
 
 
-def test_an_object_that_is_none_is_no_other_page_and_not_the_site(rf, expected_errors):
+def test_none_means_neither_this_page_nor_the_site(rf, expected_errors):
     record_heartbeat(a_hit(path="/hello", session_id="a", at=instant(None)))
     record_page_view(a_hit(path="/hello"))
     assert render("{% pagestats_views %}{% pagestats_active %}", rf) == "11"
@@ -218,7 +218,7 @@ def test_a_cache_that_fails_breaks_nothing(rf, settings):
     assert render("{% pagestats_views %} {% pagestats_active %}", rf) == "3 0"
 
 
-def test_the_cache_knows_pages_arguments_and_languages_apart(rf):
+def test_the_cache_key_depends_on_page_arguments_and_language(rf):
     viewed("/hello", 2)
     viewed("/hello", 1, at=timezone.now() - 3 * DAY)
     assert render("{% pagestats_views %} {% pagestats_views days=1 %}", rf) == "3 2"
@@ -226,14 +226,14 @@ def test_the_cache_knows_pages_arguments_and_languages_apart(rf):
 
 
 @pytest.mark.django_db
-def test_what_is_popular_shows_nothing_by_itself(rf, caplog):
+def test_popular_shown_directly_is_empty_and_logs_why(rf, caplog):
     assert render("{% pagestats_popular %}|", rf) == "|"
     assert "shows nothing on its own. Use {% pagestats_popular as rows %}" in caplog.text
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("cache", ["'x'", "-1"])
-def test_a_tag_with_no_time_to_be_cached_says_so(rf, expected_errors, cache):
+def test_a_tag_refuses_an_invalid_cache_time(rf, expected_errors, cache):
     assert render("{% pagestats_views '/a' cache=" + cache + " %}|", rf) == "|"
     (record,) = expected_errors()
     assert record.getMessage() == "{% pagestats_views %} could not be shown."

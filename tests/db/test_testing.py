@@ -46,7 +46,7 @@ def test_a_page_view_is_recorded(post, client):
         client.get("/hello")
 
 
-def test_what_was_recorded_instead_is_said(post, client):
+def test_a_failure_says_what_was_recorded_instead(post, client):
     def block():
         with assert_recorded("/hello"):
             client.get("/")
@@ -61,7 +61,7 @@ def test_what_was_recorded_instead_is_said(post, client):
     assert said(twice).endswith(" but 1 was; recorded: '/hello' 1 ×; not recorded: repeat.")
 
 
-def test_why_it_was_not_is_said(post, client):
+def test_a_failure_says_why_nothing_was_recorded(post, client):
     assert said(lambda: ask(client, "/nowhere")).endswith("but 0 were; not recorded: status.")
     assert said(lambda: ask(client, headers={"user-agent": "Googlebot/2.1"})).endswith(
         "not recorded: bot; the client was treated as a bot: use pagestats.testing.Browser."
@@ -78,7 +78,7 @@ def _nothing():
         pass
 
 
-def test_recording_that_is_off_is_said(post, client):
+def test_a_failure_says_that_recording_is_off(post, client):
     with recording(on=False):
         assert "PAGESTATS_ENABLED is False" in said(lambda: ask(client))
         with assert_not_recorded(), recording(on=False):
@@ -108,7 +108,7 @@ def test_nothing_is_recorded_for_a_reason(post, client):
         client.get("/hello")
 
 
-def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expected_errors):
+def test_each_assertion_fails_when_recording_is_wrong(post, client, monkeypatch, expected_errors):
     def never(hit, **options):
         return False
 
@@ -132,7 +132,7 @@ def test_recording_that_is_wrong_fails_a_test(post, client, monkeypatch, expecte
     assert [error.exc_info[0] for error in expected_errors()] == [DatabaseError]
 
 
-def test_what_is_not_recorded_since_recording_fails_is_no_success(post, client, monkeypatch, expected_errors):
+def test_an_error_while_recording_fails_assert_not_recorded(post, client, monkeypatch, expected_errors):
     def broken(hit, **options):
         raise DatabaseError("no disk")
 
@@ -222,7 +222,7 @@ def test_views_of_today(db, settings):
     assert views_of(post, days=1, at=timezone.now() - timedelta(days=2)) == 0
 
 
-def test_as_many_views_as_count_are_made_whatever_the_window(db, settings):
+def test_add_views_spaces_views_by_the_dedup_window(db, settings):
     assert add_views("/a", 44, until=T0) == 44
     settings.PAGESTATS_DEDUP_WINDOW = timedelta(days=7)
     assert add_views("/b", until=T0) == 1
@@ -233,7 +233,7 @@ def test_as_many_views_as_count_are_made_whatever_the_window(db, settings):
         add_views("/d", 2)
 
 
-def test_a_browser_by_any_way_to_name_it(db):
+def test_a_browser_keeps_a_user_agent_that_the_test_gives(db):
     for client in (Browser(HTTP_USER_AGENT="Googlebot"), Browser(headers={"User-Agent": "Googlebot"})):
         with assert_not_recorded(reason="bot"):
             client.get("/")
@@ -247,7 +247,7 @@ def test_more_views_than_would_count_are_refused(db, arguments):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("asked", [{"views": 0}, {"days": 0}, {"visitors": 0}, {"views": 2, "visitors": 5}])
-def test_views_that_nobody_can_have_are_not_made_up(asked):
+def test_add_views_refuses_impossible_numbers(asked):
     with pytest.raises(ValueError, match=r"Use |needs at least"):
         add_views("/a", **asked)
     assert not PageView.objects.exists()

@@ -38,7 +38,7 @@ def now():
 # The file
 
 
-def test_the_small_copy_is_that_of_the_file_and_takes_a_kilobyte(capsys):
+def test_the_minified_copy_is_current_and_takes_a_kilobyte(capsys):
     small = (FOLDER / "tracker.min.js").read_text()
     assert small.strip() == rjsmin.jsmin((FOLDER / "tracker.js").read_text()), "run make tracker"
     size = len(gzip.compress(small.strip().encode(), 9, mtime=0))
@@ -67,7 +67,7 @@ def test_the_tag_names_where_to_send_and_when_the_page_was_rendered():
     assert tag.endswith('" data-every="30"></script>')
 
 
-def test_the_tag_says_what_is_set_otherwise(settings):
+def test_the_tag_passes_on_the_settings(settings):
     settings.PAGESTATS_IDENTITY = "client"
     settings.PAGESTATS_OPT_OUTS = ["gpc", "dnt"]
     tag = rendered("{% pagestats_tracker every=10 hash=True %}")
@@ -75,20 +75,20 @@ def test_the_tag_says_what_is_set_otherwise(settings):
 
 
 @pytest.mark.parametrize("every", ["", 0, -1, "abc", True, 3_601, 0.5, None])
-def test_a_time_that_is_none_does_not_have_browsers_send_without_a_pause(every, caplog):
+def test_an_invalid_interval_is_logged_and_replaced_by_the_default(every, caplog):
     tag = Template("{% load pagestats %}{% pagestats_tracker every=every %}").render(Context({"every": every}))
     assert 'data-every="30"' in tag
     assert f"every is {every!r}, not a whole number from 1 to 3600" in caplog.text
 
 
 @pytest.mark.parametrize("every", [1, "20", 3_600])
-def test_a_time_may_come_out_of_a_variable(every):
+def test_an_interval_may_be_a_template_variable(every):
     tag = Template("{% load pagestats %}{% pagestats_tracker every=every %}").render(Context({"every": every}))
     assert f'data-every="{every}"' in tag
 
 
 @override_settings(ROOT_URLCONF="tests.db.test_tracker")
-def test_without_its_urls_the_tag_is_nothing_and_the_log_says_why(caplog):
+def test_without_its_urls_the_tag_is_empty_and_the_log_says_why(caplog):
     assert rendered() == ""
     assert "include('pagestats.beacons')" in caplog.text
 
@@ -100,7 +100,7 @@ urlpatterns = []
 
 
 @pytest.mark.django_db
-def test_a_page_that_was_rendered_for_its_reader_is_the_middlewares_business():
+def test_a_page_rendered_for_this_request_is_left_to_the_middleware():
     for elapsed in (0, 500, 100 * SECOND):
         assert send(BEATS, rendered=now() - elapsed, elapsed=elapsed).status_code == 204
     assert not PageView.objects.exists()
@@ -109,7 +109,7 @@ def test_a_page_that_was_rendered_for_its_reader_is_the_middlewares_business():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("kept_for", "views"), [(1 * SECOND, 0), (3 * SECOND, 1), (1000 * SECOND, 1)])
-def test_a_page_that_was_kept_counts_with_its_first_heartbeat(kept_for, views):
+def test_a_page_from_a_cache_counts_with_its_first_heartbeat(kept_for, views):
     assert send(BEATS, rendered=now() - kept_for - 400, elapsed=400).status_code == 204
     assert PageView.objects.count() == views
     assert ActiveSession.objects.count() == 1
@@ -131,21 +131,21 @@ def test_what_the_middleware_counted_is_counted_once_whatever_the_tracker_says()
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", ["1", -1, True, None, 1.5, 2**53, [], float("inf")])
 @pytest.mark.parametrize("name", ["rendered", "elapsed"])
-def test_what_is_no_time_is_refused(name, number):
+def test_an_invalid_time_is_refused(name, number):
     refused = send(BEATS, **{"rendered": 1, "elapsed": 1, name: number})
     assert refused.status_code == 400
     assert not PageView.objects.exists()
 
 
 @pytest.mark.django_db
-def test_only_a_heartbeat_tells_of_its_page():
+def test_only_a_heartbeat_may_send_the_time_of_rendering():
     assert send(VIEWS, rendered=1, elapsed=1).status_code == 400
     assert send(BEATS, path="/no/page/of/this/site").status_code == 404
     assert send(BEATS, path="/no/page/of/this/site", rendered=1, elapsed=1).status_code == 404
 
 
 @pytest.mark.django_db
-def test_a_kept_page_that_nobody_viewed_is_a_new_path(settings):
+def test_a_page_from_a_cache_may_be_a_new_path(settings):
     settings.PAGESTATS_THROTTLE_NEW_PATHS = "1/day"
     settings.PAGESTATS_CLIENT_PATHS = ["/new/.*"]
     record_page_view(a_hit(path="/new/known"))
@@ -159,7 +159,7 @@ def test_a_kept_page_that_nobody_viewed_is_a_new_path(settings):
 
 
 @pytest.mark.django_db
-def test_who_takes_no_cookie_is_no_visitor_with_each_heartbeat(settings):
+def test_heartbeats_without_a_cookie_create_no_visitors(settings):
     settings.PAGESTATS_IDENTITY = "cookie"
     refusing = [send(BEATS) for _ in range(3)]
     assert [answer.status_code for answer in refusing] == [204, 204, 204]
@@ -173,14 +173,14 @@ def test_who_takes_no_cookie_is_no_visitor_with_each_heartbeat(settings):
 
 
 @pytest.mark.django_db
-def test_a_site_that_asks_everybody_to_log_in_serves_its_tracker(settings):
+def test_the_tracker_needs_no_login_even_with_the_login_middleware(settings):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     assert (Client().get(SCRIPT).status_code, send(BEATS).status_code) == (200, 204)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("name", "header"), [("gpc", "sec-gpc"), ("dnt", "dnt")])
-def test_who_asks_not_to_be_counted_is_not_where_the_site_grants_it(settings, name, header):
+def test_opt_outs_are_honoured_if_the_site_says_so(settings, name, header):
     client = Client(headers={"user-agent": AGENT, "sec-fetch-site": "same-origin", header: "1"})
     settings.PAGESTATS_OPT_OUTS = [name]
     client.get("/")

@@ -24,12 +24,12 @@ def test_the_readme_lists_each_setting_with_its_default_and_its_meaning():
     assert table == [(setting.name, in_words(setting.default), setting.meaning) for setting in Settings.all()]
 
 
-def test_the_readme_lists_each_reason_for_counting_nobody():
+def test_the_readme_lists_each_reason_for_not_counting_a_hit():
     table = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", README, re.MULTILINE)
     assert [row for row in table if row[0] in REASONS] == [(name, str(text)) for name, text in REASONS.items()]
 
 
-def test_the_readme_names_no_setting_that_is_not_there():
+def test_the_readme_names_only_settings_that_exist():
     assert set(re.findall(r"PAGESTATS_[A-Z_]+", README)) <= {setting.name for setting in Settings.all()}
 
 
@@ -42,7 +42,7 @@ def test_the_readme_names_each_command_of_the_app_and_no_other():
 
 
 @pytest.mark.parametrize("number", range(README.count("```python")))
-def test_the_python_of_the_readme_compiles_and_its_imports_are_there(number):
+def test_the_python_in_the_readme_compiles_and_its_imports_exist(number):
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number]
     compile(code, "README.md", "exec")
     for line in re.findall(r"^from .*$", code, re.MULTILINE):
@@ -54,7 +54,7 @@ def test_the_changelog_begins_with_the_version_of_the_package():
     assert f"## {version.partition('.dev')[0]}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_make_targets_that_the_readme_names_are_there():
+def test_the_make_targets_in_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"`?make ([a-z-]+)`?", README)) - {"the"}
     assert targets
