@@ -13,9 +13,10 @@ from django.utils import timezone, translation
 from rest_framework.exceptions import MethodNotAllowed, Throttled
 
 from example_project.blog.models import Post
-from pagestats import admission, api, identity, middleware, retention
+from pagestats import admission, api, middleware, retention
 from pagestats.admin import StatsAdmin, facts
 from pagestats.admin.health import REASONS
+from pagestats.identity import identities
 from pagestats.models import Calendar, PageView, Rollup, Run, Stats, Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.rollups import begin_verification, verification
@@ -261,7 +262,7 @@ def reasons_in(module):
 
 
 def test_every_reason_for_counting_nobody_has_a_name_on_the_page():
-    given = set().union(*(reasons_in(module) for module in (admission, api, identity, middleware)))
+    given = set().union(*(reasons_in(module) for module in (admission, api, identities, middleware)))
     given |= {MethodNotAllowed.default_code, Throttled.default_code}
     given.remove("unavailable")  # tallied as failed, with the name of the error
     assert given == REASONS.keys()

@@ -264,7 +264,7 @@ def test_rows_of_a_report_are_searched(settings, monkeypatch):
         (f"{DAY}&by=week", "by is 'week'. Use day or hour."),
         (f"{DAY}&dimension=country", "dimension is 'country'. Use page."),
         (f"{DAY}&value=/a", "value is '/a', of no dimension."),
-        (f"{DAY}&dimension=page&value=%00", "not a path"),
+        (f"{DAY}&dimension=page&value=%00", "with a NUL character"),
         (f"{DAY}&compare=1", "compare is '1'. Use true or false."),
         (f"{DAY}&limit=1001", "limit is '1001', not a whole number from 0 to 1000."),
         (f"{DAY}&offset=-1", "offset is '-1', not a whole number from 0 to 1000000."),
