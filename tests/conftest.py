@@ -113,6 +113,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         folder = folder_of(item)
+        if folder == "unit" and needs_a_database(item):
+            raise pytest.UsageError(f"{item.nodeid} needs a database, so it belongs in tests/db.")
         if folder in SLOW:
             item.add_marker(pytest.mark.slow(f"in tests/{folder}"))
         if folder == "proofs":
@@ -135,6 +137,13 @@ def folder_of(item: pytest.Item) -> str:
     if folder not in PARTS:
         raise pytest.UsageError(f"{item.path} is in none of the folders of tests/: {', '.join(PARTS)}.")
     return folder
+
+
+def needs_a_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "live_server", "admin_client"}
+    return item.get_closest_marker("django_db") is not None or not fixtures.isdisjoint(
+        getattr(item, "fixturenames", ())
+    )
 
 
 def part_of(item: pytest.Item) -> str:

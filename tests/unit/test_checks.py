@@ -1,17 +1,14 @@
-from datetime import date, timedelta
+from datetime import timedelta
 from types import ModuleType
 
 import pytest
-from django.core.checks import Tags, run_checks
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import connection
 from django.urls import clear_url_caches, include, path
 
 from pagestats.checks import check_reporting_zone
 from pagestats.conf import Settings, conf
-from pagestats.models import Calendar
-from pagestats.rollups import recount, slices
 
 WRONG = {
     "ENABLED": "yes",
@@ -159,31 +156,6 @@ def test_settings_are_read_each_time(settings):
     assert timedelta(minutes=5) == conf.DEDUP_WINDOW
 
 
-@pytest.mark.django_db
-def test_a_database_that_keeps_local_times_is_refused_and_never_verified(settings, monkeypatch):
-    assert recount.local_times(using="default") is None
-    local = "America/New_York"
-    database = connections["default"]
-    monkeypatch.setitem(database.settings_dict, "TIME_ZONE", local)
-    for name in ("timezone", "timezone_name"):
-        vars(database).pop(name, None)
-    try:
-        if connection.vendor == "postgresql":  # which keeps instants
-            assert ours() == []
-            return
-        (message,) = ours()
-        assert message.id == "pagestats.E005"
-        assert message.msg.startswith(f"The database 'default' has the TIME_ZONE {local!r}: ")
-        assert message.hint == "Take TIME_ZONE out of its DATABASES."
-        with pytest.raises(CommandError, match="can't be verified"):
-            call_command("verify_aggregates", repair=True)
-        with pytest.raises(recount.LocalTimes):
-            list(slices(fix=True))
-    finally:
-        for name in ("timezone", "timezone_name"):
-            vars(database).pop(name, None)
-
-
 def test_a_site_without_time_zone_support_is_refused(settings):
     settings.USE_TZ = False
     (message,) = ours()
@@ -283,29 +255,6 @@ def test_an_identity_of_the_browser_with_a_url_for_it_is_told_nothing(settings, 
     urls_without_the_api.urlpatterns = [path("api/", include("pagestats.urls"))]
     clear_url_caches()
     assert ours() == []
-
-
-@pytest.mark.django_db
-def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_may_be_asked(settings):
-    def told(databases):
-        messages = run_checks(tags=[Tags.database], databases=databases)
-        return [message for message in messages if message.id.startswith("pagestats.")]
-
-    assert told(["default"]) == []
-    Calendar.objects.create(zone=settings.TIME_ZONE)
-    assert told(["default"]) == []
-    settings.TIME_ZONE = "UTC"
-    assert ours() == []
-    (message,) = told(["default"])
-    assert message.id == "pagestats.W005"
-    assert message.msg.startswith("TIME_ZONE is 'UTC', and the reporting days of the figures are those of Europe/Amst")
-    assert "backfill_aggregates --rebuild" in message.hint
-    Calendar.objects.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
-    (message,) = told(["default"])
-    assert message.hint == (
-        "Page views before 2026-03-16 were pruned, so days can't be counted anew. The reporting zone stays"
-        " 'Europe/Amsterdam': set TIME_ZONE to that. Or silence pagestats.W005."
-    )
 
 
 def test_a_database_without_the_tables_is_not_asked_for_the_zone(monkeypatch):
