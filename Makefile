@@ -2,6 +2,7 @@ VENV ?= .venv
 PYTHON ?=
 DJANGO ?=
 REQUIRE ?= sqlite
+COVERAGE ?=
 WAIT ?= 0
 ARGS ?=
 PORT ?= 8000
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 CHOICE := $(strip $(PYTHON) $(DJANGO))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test prove bench tracker lint types build wheel-check screenshots demo clean
+.PHONY: help venv test prove coverage bench tracker lint types build wheel-check screenshots demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,8 +21,13 @@ help: ## list the targets
 	@echo "  DJANGO=          its Django, such as 'django~=5.2.0'; the newest without"
 	@echo "  REQUIRE=sqlite   test, prove: databases that must be reached, such as 'sqlite postgresql mariadb'"
 	@echo '  WAIT=0           test, prove: seconds to wait for those'
-	@echo "  ARGS=            test, prove: arguments of pytest, such as '-k window'; bench: its own, see ARGS=--help"
+	@echo '  COVERAGE=1       test: measure what the runs on SQLite cover, and show it'
+	@echo "  ARGS=            test, prove, coverage: arguments of pytest, such as '-k window'; bench: its own, see ARGS=--help"
 	@echo '  PORT=8000        demo: where it is served'
+	@echo 'One test, or one folder, after make venv, on SQLite and without any service:'
+	@echo '  $(BIN)/pytest tests/unit'
+	@echo '  $(BIN)/pytest tests/db/test_retention.py -k prune'
+	@echo 'PAGESTATS_TEST_DB=postgresql or mariadb in front of it runs it there.'
 
 # Without PYTHON and DJANGO an environment stays what it is; with others than it was made with it is made anew.
 ifneq ($(CHOICE),)
@@ -45,10 +51,14 @@ endif
 	$(if $(CHOICE),echo '$(CHOICE)' >,touch) $@
 
 test: venv ## run the suite on SQLite, and on PostgreSQL and MariaDB where they are reachable
-	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) -- $(ARGS)
+	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) $(if $(COVERAGE),--coverage) -- $(ARGS)
 
 prove: venv ## run the proofs that take more than a minute, on the same databases
 	$(BIN)/python -m tests.databases --require '$(REQUIRE)' --wait $(WAIT) -- -m prove $(ARGS)
+
+coverage: venv ## run the suite on SQLite and show how much it covers; every line is in htmlcov/
+	$(BIN)/python -m tests.databases --only sqlite --coverage -- $(ARGS)
+	$(BIN)/coverage html --quiet
 
 bench: venv ## measure what recording and reading cost: tables, and ratios within the run
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -91,5 +101,5 @@ demo: venv ## serve the example site on 127.0.0.1:PORT
 	$(BIN)/python manage.py demo $(PORT)
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """The databases that the suite runs on: how to reach each, which answer, and a run on each that does."""
 
 import argparse
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 CONNECT_TIMEOUT = 5  # seconds
 
 ONCE = ("once", "browser")  # the parts of the suite that run once, on SQLite: see tests/conftest.py
+COVERAGE = [sys.executable, "-m", "coverage"]
+LEAST_COVERED = 10  # files to show
 NO_TESTS = 5  # pytest's exit code
 NOTHING = "chose no test"
 
@@ -88,36 +91,49 @@ def obstacle(name: str, *, wait: float = 0) -> str:
             return ""
 
 
-def run(arguments: list[str], *, required: set[str], wait: float) -> int:
+def run(arguments: list[str], *, required: set[str], wait: float, measured: bool, only: set[str]) -> int:
     """Run pytest on each database that can be reached, all at once, and beside them what runs once.
 
-    Tell which it ran on, and return an exit code: 0 when every run passed, any test was chosen and every required
+    Print which it ran on, and return an exit code: 0 when every run passed, any test was chosen and every required
     database could be reached.
+
+    Args:
+        arguments: those of pytest.
+        required: the databases that must be reached.
+        wait: for how many seconds a required one may take to answer.
+        measured: whether to measure and show what the runs on SQLite cover, without those of the browser.
+        only: the databases to choose from.
     """
     verdicts = {}
     parts = []
-    for name in CONNECT:
+    databases = [name for name in CONNECT if name in only]
+    for name in databases:
         if reason := obstacle(name, wait=wait if name in required else 0):
             verdicts[name] = f"{'FAILED: required, but' if name in required else 'did not run:'} {reason}"
         else:
             parts.append((name, name, "each"))
     parts += [(part, "sqlite", part) for part in ONCE]
+    covered = {"sqlite", "once"} if measured else set()
+    if measured:
+        subprocess.run([*COVERAGE, "erase"], check=True)
     # Much of a run is waiting for its database or its browser, and each has one of its own.
     with ThreadPoolExecutor(len(parts)) as pool:
-        ended = list(pool.map(lambda part: run_part(*part, arguments), parts))
+        ended = list(pool.map(lambda part: run_part(*part, arguments, measured=part[0] in covered), parts))
     verdicts |= {name: verdict for (name, _, _), verdict in zip(parts, ended, strict=True)}
     print("== the suite on each database")
-    for name in [*CONNECT, *ONCE]:
+    for name in [*databases, *ONCE]:
         print(f"{name:12}{verdicts[name]}")
+    if measured:
+        show_coverage()
     if all(verdict == NOTHING for verdict in ended):
         return 1
     return int(any(verdict.startswith("FAILED") for verdict in verdicts.values()))
 
 
-def run_part(name: str, database: str, part: str, arguments: list[str]) -> str:
+def run_part(name: str, database: str, part: str, arguments: list[str], *, measured: bool) -> str:
     """Run pytest on a part of the suite, print all it said when it has ended, and return how it ended."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", *arguments]
+    command = [*([*COVERAGE, "run"] if measured else [sys.executable]), "-m", "pytest", *arguments]
     environment = {**os.environ, "PAGESTATS_TEST_DB": database, "PAGESTATS_TEST_PART": part}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     took = f"{time.monotonic() - began:.0f} s"
@@ -127,16 +143,31 @@ def run_part(name: str, database: str, part: str, arguments: list[str]) -> str:
     return f"FAILED: pytest ended with {ended.returncode} after {took}" if ended.returncode else f"passed in {took}"
 
 
+def show_coverage() -> None:
+    """Combine what was measured, and print how much is covered: of everything, and of the files with the least."""
+    subprocess.run([*COVERAGE, "combine", "--quiet"], check=True)
+    written = subprocess.run([*COVERAGE, "json", "-o", "-"], capture_output=True, text=True, check=True).stdout
+    measured = json.loads(written)
+    share = measured["totals"]["percent_covered"]
+    print(f"== covered by the runs on SQLite, lines and branches: {share:.1f} %; the least:")
+    files = sorted((figures["summary"]["percent_covered"], name) for name, figures in measured["files"].items())
+    for share, name in files[:LEAST_COVERED]:
+        print(f"{share:6.1f} %  {name}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the suite on each database that can be reached.")
     parser.add_argument("--require", default="", metavar="NAMES", help="databases that must be reached")
     parser.add_argument("--wait", default=0, type=float, metavar="SECONDS", help="for a required one to answer")
+    parser.add_argument("--only", default=" ".join(CONNECT), metavar="NAMES", help="databases to run on")
+    parser.add_argument("--coverage", action="store_true", help="measure what the runs on SQLite cover, and show it")
     parser.add_argument("arguments", nargs="*", help="of pytest, after --")
     options = parser.parse_args()
     required = set(options.require.split())
-    if unknown := required - CONNECT.keys():
-        parser.error(f"--require names {', '.join(sorted(unknown))}; the databases are {', '.join(CONNECT)}")
-    return run(options.arguments, required=required, wait=options.wait)
+    only = set(options.only.split())
+    if unknown := (required | only) - CONNECT.keys():
+        parser.error(f"There is no database {', '.join(sorted(unknown))}. Choose from {', '.join(CONNECT)}.")
+    return run(options.arguments, required=required, wait=options.wait, measured=options.coverage, only=only)
 
 
 if __name__ == "__main__":

@@ -64,9 +64,9 @@ def test_public_name_can_be_imported(module: str, name: str) -> None:
 
 
 def test_readme_imports_only_public_names() -> None:
-    found = imported_by_the_readme()
-    assert len(found) > 20
-    assert found <= {(module, name) for module, names in PUBLIC.items() for name in names}
+    imported = imported_by_the_readme()
+    assert len(imported) > 20
+    assert imported <= {(module, name) for module, names in PUBLIC.items() for name in names}
 
 
 def test_every_name_that_the_readme_mentions_exists() -> None:
