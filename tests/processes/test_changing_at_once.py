@@ -273,7 +273,7 @@ def test_a_rebuild_sees_what_was_committed_while_it_waited(isolation: str, monke
 
 
 @pytest.mark.parametrize("day", [0, 30], ids=["a day with figures", "a day without"])
-def test_a_rebuild_waits_for_an_import_in_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
+def test_a_rebuild_waits_for_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
     monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
     monkeypatch.setattr(changing, "PAUSE_FOR_WRITERS", timedelta(seconds=0.1))
     late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
