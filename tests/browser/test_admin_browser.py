@@ -264,7 +264,7 @@ def test_the_page_of_one_path_and_the_table_of_a_custom_period_are_accessible(
     assert found.violations_count == 0, found.generate_report()
 
 
-def test_the_chart_tells_the_figures_under_the_pointer_and_stays_without_javascript(
+def test_the_chart_shows_the_figures_under_the_pointer(
     visitor: MakeVisitor,
     filled: Site,
 ) -> None:

@@ -80,7 +80,7 @@ def test_the_stats_page_the_admin_and_the_api_agree_under_any_server(visitor: Ma
         assert path in shown
 
 
-def test_another_browser_is_another_visitor_and_the_most_viewed_page_comes_first(visitor: MakeVisitor) -> None:
+def test_another_browser_is_another_visitor(visitor: MakeVisitor) -> None:
     one, other = visitor().new_page(), visitor(user_agent=FIREFOX).new_page()
     read(one, "/", "/first", "/first")
     read(other, "/first", "/stats/")

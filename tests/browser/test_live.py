@@ -112,7 +112,7 @@ def test_a_hidden_page_asks_nothing_and_asks_at_once_when_it_is_back(editor: Pag
     assert statuses == [200]
 
 
-def test_a_site_that_does_not_answer_is_said_and_asked_less_often_until_it_does(editor: Page) -> None:
+def test_a_site_that_does_not_answer_is_reported_and_polled_less_often(editor: Page) -> None:
     asked = []
     stale = editor.locator("[data-pagestats=stale]")
     expect(stale).to_be_hidden()
@@ -152,7 +152,7 @@ HURRY = """
 """
 
 
-def test_the_public_page_asks_while_its_tab_is_in_front_and_at_once_when_it_is_back(site: Site, tmp_path: Path) -> None:
+def test_the_public_page_polls_only_in_front_and_at_once_when_it_returns(site: Site, tmp_path: Path) -> None:
     options = [*BROWSER_OPTIONS, f"--user-agent={CHROME}"]
     with running(tmp_path / "profile", *options, preferences={}) as chromium:
         tab = chromium.tab()

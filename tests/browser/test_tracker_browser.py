@@ -101,7 +101,7 @@ def test_middleware_and_tracker_count_a_session_once(page: Page, site: Site) -> 
     assert (views(site), sessions(site)) == ({"/first": 1, "/about": 1}, 1)
 
 
-def test_a_page_that_something_kept_is_counted_by_the_tracker_under_a_strict_policy(page: Page, site: Site) -> None:
+def test_the_tracker_counts_a_cached_page_under_a_strict_policy(page: Page, site: Site) -> None:
     kept(page, "/first")
     for _ in range(2):
         with page.expect_response(f"**{HERE}"):

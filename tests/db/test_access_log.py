@@ -50,7 +50,7 @@ def counted() -> Counts:
     return Counts(shown.total_page_views, shown.unique_visitors, views_by_path)
 
 
-def test_a_log_written_as_raw_rows_counts_every_row_before_and_after_the_backfill(requests: list[Request]) -> None:
+def test_a_log_stored_as_raw_rows_counts_every_row_before_and_after_backfill(requests: list[Request]) -> None:
     every = count_access_log.count(requests)
     raw_views(requests)
     assert PageView.objects.pending().count() == every.views
@@ -78,7 +78,7 @@ def test_a_log_recorded_live_counts_by_the_half_hour_rule(requests: list[Request
     assert snapshot().tracking_since == min(request.at for request in requests)
 
 
-def test_a_log_replayed_through_the_middleware_is_stored_and_tallied_as_a_simple_script_says() -> None:
+def test_a_log_replayed_through_the_middleware_counts_as_a_simple_script_does() -> None:
     day_salts.clear()
     every = list(tally_access_log.lines(LOG))
     expected = tally_access_log.tally(iter(every))

@@ -229,7 +229,7 @@ def test_the_api_answers_with_a_tag_and_then_that_nothing_changed():
 
 
 @pytest.mark.parametrize("query", [{"limit": "x"}, {"limit": "-1"}, {"path": "/\x00"}])
-def test_the_api_refuses_what_is_no_question_and_keeps_that_out_of_caches(query):
+def test_the_api_refuses_invalid_queries_and_caches_no_refusal(query):
     refused = a_reader().get(ACTIVE, query)
     assert (refused.status_code, refused.headers["Cache-Control"]) == (400, "no-store")
     assert next(iter(query)) in refused.json()["detail"]

@@ -557,7 +557,7 @@ def test_no_cell_is_a_formula(cell):
     ],
 )
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_no_cell_is_a_formula_whatever_is_taken_for_what_parts_the_cells(cell, separator):
+def test_no_cell_of_the_csv_is_a_formula_whatever_the_separator(cell, separator):
     lines = "".join(exports._lines([["/p", cell], [cell, "t"]])).removeprefix("\ufeff")
     seen = [each for row in csv.reader(io.StringIO(lines, newline=""), delimiter=separator) for each in row]
     assert any("=1" in each for each in seen)

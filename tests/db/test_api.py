@@ -272,7 +272,7 @@ def test_rows_of_a_report_are_searched(settings, monkeypatch):
         (f"{DAY}&dimension=page&search={'a' * 201}", "search is 201 characters long, over 200."),
     ],
 )
-def test_a_range_that_is_none_is_refused_with_the_reason(query, why):
+def test_an_invalid_range_is_refused_with_the_reason(query, why):
     response = a_reader().get(f"{REPORT}?{query}")
     assert response.status_code == 400
     assert why in response.json()["detail"]
@@ -425,7 +425,7 @@ class InWordsOfALanguage:
     urlpatterns = [path("api/", include("pagestats.urls")), path(gettext_lazy("Yes"), a_page)]
 
 
-def test_a_page_whose_path_is_translated_is_found_in_the_language_of_its_reader(settings):
+def test_a_page_with_a_translated_path_is_found_in_its_readers_language(settings):
     settings.ROOT_URLCONF = InWordsOfALanguage
     settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware"]
     assert [send({"path": path_}, accept_language="de").status_code for path_ in ("/Ja", "/Yes", "/Oui")] == [
@@ -752,7 +752,7 @@ HOSTILE = {
 @pytest.mark.parametrize("to", [PAGE_VIEWS, HEARTBEATS])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain;charset=UTF-8"])
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_body_that_is_none_is_refused_with_the_reason_and_nothing_is_stored(to, content_type, body):
+def test_an_invalid_body_is_refused_with_the_reason_and_not_stored(to, content_type, body):
     client = Client(CONTENT_LENGTH="0") if body == b"" else None
     response = send(body, to=to, content_type=content_type, client=client)
     assert response.status_code == 400

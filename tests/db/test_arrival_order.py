@@ -75,7 +75,7 @@ def site_rows(site):
 
 
 @given(hits=arrivals)
-def test_views_of_one_session_and_path_are_a_window_apart_in_any_order_of_arrival(hits):
+def test_stored_views_are_a_window_apart_in_any_order_of_arrival(hits):
     with rolled_back():
         site = Site()
         counted = [record_page_view(as_hit(hit)) is not None for hit in hits]

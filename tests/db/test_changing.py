@@ -82,7 +82,7 @@ def test_a_merge_goes_on_where_it_was_stopped():
     assert list(merge_paths("/0", "/1")) == []
 
 
-def test_a_chunk_without_counted_views_leaves_the_totals_to_those_who_hold_their_rows():
+def test_a_chunk_without_counted_views_does_not_touch_the_totals():
     """Whoever adds to a total at that moment moves its instants, too: they are not to be set to what was seen before.
 
     So a chunk has nothing to set that adds nothing: of pending views, or of a session that was erased meanwhile.
@@ -157,7 +157,7 @@ def test_a_rebuild_reckons_all_days_in_the_new_zone(settings):
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_a_rebuild_that_was_stopped_anywhere_goes_on_and_figures_are_exact_meanwhile(step):
+def test_a_stopped_rebuild_can_be_continued_and_figures_stay_exact_meanwhile(step):
     rows = [(f"/{number % 2}", f"s{number % 3}", T0 + number * DAY) for number in range(6)]
     fold(rows)
     chunks = rebuild(zone="UTC", batch_size=1)
@@ -194,7 +194,7 @@ def test_a_rebuild_that_was_killed_is_told_by_the_status_of_the_backfill():
     assert "--rebuild" not in backfill_status().describe(T0)
 
 
-def test_a_view_that_was_looked_at_before_the_end_of_a_rebuild_does_not_stay_pending(monkeypatch):
+def test_a_view_that_loads_state_before_a_rebuild_ends_does_not_stay_pending(monkeypatch):
     fold([("/a", "s", T0)])
     look = sql.look
     chunks = rebuild()

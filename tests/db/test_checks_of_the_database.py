@@ -41,7 +41,7 @@ def test_a_database_that_keeps_local_times_is_refused_and_never_verified(setting
 
 
 @pytest.mark.django_db
-def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_may_be_asked(settings):
+def test_a_reporting_zone_other_than_the_sites_is_a_warning_of_the_database(settings):
     def told(databases):
         messages = run_checks(tags=[Tags.database], databases=databases)
         return [message for message in messages if message.id.startswith("pagestats.")]

@@ -142,7 +142,7 @@ def test_a_captured_argument_without_a_lookup_does_not_matter(source):
 
 
 @pytest.mark.django_db
-def test_a_page_whose_pattern_does_not_capture_all_that_is_looked_up_is_no_page_of_the_source(source):
+def test_a_pattern_must_capture_every_argument_that_the_source_looks_up(source):
     post = a_post()
     source(url_name="by-id", arguments={"pk": "pk", "decoration": "slug"})
     assert title(f"/by-id/{post.pk}-hello-world/") == "Hello World"
@@ -150,7 +150,7 @@ def test_a_page_whose_pattern_does_not_capture_all_that_is_looked_up_is_no_page_
 
 
 @pytest.mark.django_db
-def test_a_url_name_may_have_a_namespace_and_arguments_of_the_pattern_that_includes_it(source):
+def test_a_url_name_may_have_a_namespace_and_arguments_of_an_included_pattern(source):
     a_post()
     source(url_name="fresh-news:detail", arguments={"slug": "slug", "section": "body__contains"})
     assert title("/sport/news/hello-world/") == "/sport/news/hello-world/"

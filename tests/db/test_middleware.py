@@ -97,7 +97,7 @@ TOLD = {"status": "view;dur=0", "no_store": "view;dur=0", "fragment": "view;dur=
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(("reason", "request_", "response"), NOT_A_PAGE)
-def test_a_page_can_read_that_it_was_left_out_for_what_its_tracker_cannot_know(reason, request_, response, is_async):
+def test_server_timing_tells_the_tracker_why_a_page_was_left_out(reason, request_, response, is_async):
     async def page(request):
         return HttpResponse(**response)
 
@@ -111,7 +111,7 @@ def test_a_page_can_read_that_it_was_left_out_for_what_its_tracker_cannot_know(r
 @pytest.mark.django_db
 @pytest.mark.parametrize("asked", [{"method": "POST"}, {"sec-fetch-dest": "empty"}, {"user-agent": GOOGLEBOT}])
 @pytest.mark.parametrize("response", [{"headers": {"Cache-Control": "no-store"}}, {"status": 422}])
-def test_of_a_secret_and_an_error_the_tracker_is_to_say_nothing_however_they_were_asked_for(asked, response):
+def test_the_tracker_stays_silent_about_secret_pages_and_error_pages(asked, response):
     assert serve(a_request(**asked), HttpResponse(**response)).headers["Server-Timing"] == "view;dur=0"
 
 
@@ -246,9 +246,7 @@ def test_an_async_site_is_recorded_too():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("asked_for", "path"), [("/posts/first", "/below/posts/first"), ("/", "/below/")])
 @pytest.mark.parametrize("prefix", ["", "/below"], ids=["taken away", "passed on"])
-def test_a_site_below_a_prefix_has_its_paths_as_browsers_do_whatever_its_proxy_passes_on(
-    settings, asked_for, path, prefix
-):
+def test_paths_below_a_prefix_are_those_that_browsers_show(settings, asked_for, path, prefix):
     settings.FORCE_SCRIPT_NAME = "/below"
     settings.ROOT_URLCONF = Below
     headers = {"user-agent": CHROME, "sec-fetch-site": "same-origin"}
@@ -289,7 +287,7 @@ def test_a_page_is_recorded_without_a_cookie_a_session_or_a_header():
 
 
 @pytest.mark.django_db
-def test_with_cookies_a_page_that_a_shared_cache_may_keep_counts_only_who_is_known(settings):
+def test_with_cookies_a_publicly_cacheable_page_counts_known_visitors_only(settings):
     settings.PAGESTATS_IDENTITY = "cookie"
     shared = serve(a_request(), HttpResponse(headers={"Cache-Control": "public"}))
     assert tallies.counts() == {("not_stored", "shared_response"): 1}
@@ -306,7 +304,7 @@ def test_with_cookies_a_page_that_a_shared_cache_may_keep_counts_only_who_is_kno
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("is_from_a_cache", [False, True])
-def test_a_namespace_of_a_request_s_own_patterns_is_excluded_though_a_cache_answers(settings, is_from_a_cache):
+def test_a_namespace_of_a_requests_own_urlconf_is_excluded_behind_a_cache(settings, is_from_a_cache):
     settings.PAGESTATS_EXCLUDE = ["secret:"]
     hidden = [path("hidden/", HttpResponse, name="hidden")]
     request = a_request("/hidden/")

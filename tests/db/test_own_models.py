@@ -338,9 +338,7 @@ urlpatterns = i18n_patterns(path("kept/<slug:slug>/", kept_views.read, name="kep
 """
 
 
-def test_a_queryset_may_be_made_while_the_url_patterns_are_imported_and_read_in_any_language(
-    db, source, settings, tmp_path, monkeypatch
-):
+def test_a_queryset_can_be_built_while_the_url_patterns_are_imported(db, source, settings, tmp_path, monkeypatch):
     """As a view has one: `class PostList(ListView): queryset = Post.objects.with_views()`."""
     source(url_name="kept", arguments={"slug": "slug"})
     settings.ROOT_URLCONF = "kept_urls"
@@ -357,9 +355,7 @@ def test_a_queryset_may_be_made_while_the_url_patterns_are_imported_and_read_in_
             assert [post.views for post in kept.all()] == [views]
 
 
-def test_what_the_url_patterns_do_not_let_sql_tell_is_refused_when_it_is_read_if_not_before(
-    db, source, settings, tmp_path, monkeypatch
-):
+def test_url_patterns_that_sql_cannot_express_are_refused_when_read(db, source, settings, tmp_path, monkeypatch):
     source(url_name="two", arguments={"slug": "slug"})
     settings.ROOT_URLCONF = "kept_urls"
     monkeypatch.delitem(sys.modules, "kept_urls", raising=False)
@@ -573,7 +569,7 @@ def test_an_object_without_what_its_path_is_made_of_has_no_page(db, source):
     assert figures(posts()) == [(0, 0), (0, 0)]
 
 
-def test_visitors_over_a_day_before_which_page_views_were_pruned_are_not_guessed(db, source):
+def test_visitors_over_the_day_of_a_seal_are_not_guessed(db, source):
     source(slug="slug")
     a_post()
     record_page_views(a_hit(path="/hello", at=T0 - days * DAY) for days in range(10))

@@ -36,7 +36,7 @@ def names(prepared: Plans, cursor: Any, uses: int, statement: str = "SELECT %s::
     return [prepared.name_of(statement, cursor) for _ in range(uses)]
 
 
-def test_a_statement_that_is_used_again_and_again_is_prepared_and_now_and_then_anew() -> None:
+def test_a_repeated_statement_is_prepared_and_renewed_now_and_then() -> None:
     prepared, cursor = Plans(SERVER), Cursor()
     assert names(prepared, cursor, USES_BEFORE) == [None] * USES_BEFORE
     assert cursor.sent == []

@@ -351,7 +351,7 @@ def test_a_late_view_that_turns_out_to_be_a_repeat_opens_no_seal(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_view_that_was_looked_around_before_a_rebuild_began_stays_pending(monkeypatch):
+def test_a_view_that_loads_state_before_a_rebuild_begins_stays_pending(monkeypatch):
     record_page_view(a_hit())
     look = sql.look
 

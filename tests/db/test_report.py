@@ -387,7 +387,7 @@ def test_a_zone_that_changes_between_two_queries_leaves_no_report_of_both(monkey
 
 
 @pytest.mark.django_db
-def test_a_range_is_compared_with_the_one_before_and_with_that_of_a_year_before():
+def test_a_range_is_compared_with_the_previous_one_and_the_year_before():
     for number, day in enumerate([date(2026, 3, 1), date(2026, 2, 27), date(2026, 2, 26), date(2025, 3, 3)]):
         for session in range(number + 1):
             at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
@@ -547,7 +547,7 @@ def test_pages_over_a_seal_have_views_and_a_reason_instead_of_visitors(sealed):
     assert (since.rows, since.reason) == ((("/a", 2, 1),), "")
 
 
-def test_of_pages_over_a_seal_those_are_told_that_nobody_viewed_before_it(sealed):
+def test_over_a_seal_only_pages_without_earlier_views_show_visitors(sealed):
     for session_id in ("t", "u"):
         record_page_view(a_hit(path="/new", session_id=session_id, at=T0 + 9 * DAY))
     told = report(TODAY, TODAY + 9 * DAY, dimension="page")

@@ -297,7 +297,7 @@ def test_the_figures_of_the_site_stay_exact_after_a_pruning():
 
 
 @pytest.mark.django_db
-def test_erasing_a_session_without_sealed_days_keeps_what_is_sealed_of_its_pages():
+def test_erasing_an_unsealed_session_keeps_the_sealed_days_of_its_pages():
     fold([("/a", "old", T0), ("/a", "new", T0 + 4 * DAY)])
     list(prune(BEFORE, at=TODAY))
     erase("new")
@@ -306,7 +306,7 @@ def test_erasing_a_session_without_sealed_days_keeps_what_is_sealed_of_its_pages
 
 
 @pytest.mark.django_db
-def test_of_a_page_whose_unsealed_views_are_gone_the_last_sealed_day_is_known():
+def test_the_last_sealed_day_stays_known_when_later_views_are_gone():
     fold([("/a", "old", T0), ("/a", "old", T0 + DAY), ("/a", "gone", T0 + 4 * DAY)])
     list(prune(BEFORE, at=TODAY))
     erase("gone")
@@ -325,7 +325,7 @@ def test_the_boundary_is_midnight_of_the_reporting_zone():
 
 
 @pytest.mark.django_db
-def test_pending_page_views_before_the_boundary_refuse_it_and_nothing_is_sealed():
+def test_pending_page_views_before_the_boundary_refuse_the_pruning():
     a_site()
     raw_views([("/a", "s", T0), ("/a", "s", T0 + 4 * DAY)])
     before = everything()

@@ -21,7 +21,7 @@ from tests.factories import T0, a_hit, raw_views
 MONDAY, TUESDAY, THURSDAY = date(2026, 3, 9), date(2026, 3, 10), date(2026, 3, 12)
 
 
-def test_each_day_with_a_view_is_one_visitor_the_first_a_new_one_and_later_ones_return():
+def test_a_session_is_one_visitor_a_day_and_new_on_its_first_day_only():
     assert cells({WHOLE_SITE: [THURSDAY, MONDAY, MONDAY, TUESDAY]}) == {
         Figure("views", WHOLE_SITE, MONDAY): 2,
         Figure("visitors", WHOLE_SITE, MONDAY): 1,
@@ -60,7 +60,7 @@ def test_visitors_of_any_range_are_visitor_days_less_returns_within_it(days, sta
 
 
 @given(days=some_days, added=some_days)
-def test_what_an_addition_changes_does_not_depend_on_days_that_are_no_neighbours(days, added):
+def test_an_addition_depends_on_neighbouring_days_only(days, added):
     def difference(before):
         changed = Counter(cells({WHOLE_SITE: [*before, *added]}))
         changed.subtract(cells({WHOLE_SITE: before}))

@@ -71,7 +71,7 @@ def verbs_of(queries: CaptureQueriesContext) -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_new_page_view_is_one_transaction_that_begins_with_the_row_of_its_session() -> None:
+def test_a_new_page_view_is_one_transaction_that_locks_its_session_first() -> None:
     record_page_view(a_hit(session_id="first"))  # fixes the zone
     with CaptureQueriesContext(connection) as queries:
         assert record_visit(a_hit())

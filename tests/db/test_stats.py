@@ -132,7 +132,7 @@ def test_reading_never_writes(django_capture_queries):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_figures_stand_still_while_a_backfill_moves_views_from_one_part_to_the_other():
+def test_figures_do_not_change_while_a_backfill_rolls_up_views():
     raw_views([(f"/{n % 7}", f"s{n % 40}", T0 + timedelta(minutes=n)) for n in range(1200)])
     still = snapshot()
     done = threading.Event()

@@ -361,7 +361,7 @@ def test_what_died_with_nothing_pending_is_stopped():
     assert (run.status, queued()) == ("stopped", [])
 
 
-def test_one_of_several_that_died_is_restarted_and_none_beside_one_that_is_alive():
+def test_one_dead_run_is_restarted_unless_another_one_is_alive():
     pend()
     old, new = (rollups.begin_backfill() for _ in range(2))
     for run in (old, new):

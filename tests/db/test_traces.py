@@ -780,7 +780,7 @@ def test_backfill_in_steps_with_live_views_between(a_trace):
     )
 
 
-def test_backfill_step_that_leaves_rows_pending_leaves_the_aggregates_uncompared(a_trace):
+def test_a_backfill_step_that_leaves_rows_pending_compares_no_aggregates(a_trace):
     row = ["/a", "page", "s", T - DAY]
     replay(
         a_trace(

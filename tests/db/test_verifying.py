@@ -172,9 +172,7 @@ def key_of(model: Any, row: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("model", "column"), COLUMNS)
-def test_figures_that_were_changed_are_found_named_and_set_right_and_nothing_else_is_written(
-    some_site: None, model: Any, column: str
-) -> None:
+def test_repair_corrects_every_changed_figure_and_writes_nothing_else(some_site: None, model: Any, column: str) -> None:
     before = tables()
     drift = []
     rows = [*model.objects.order_by("pk")]
@@ -240,7 +238,7 @@ def test_rows_that_nobody_recorded_are_found_and_come_to_nothing(some_site: None
     assert len(assert_found_and_mended(before)) == 4 * 4 + 4 * 6 + 3
 
 
-def test_rows_of_zeros_and_visitors_that_are_but_locks_are_as_good_as_none(some_site: None) -> None:
+def test_rows_of_zeros_and_visitors_that_only_serve_as_locks_are_no_drift(some_site: None) -> None:
     Rollup.objects.create(dimension="page", value="/z", day=TODAY, views=0, visitors=0, new_visitors=0)
     Rollup.objects.create(dimension="site", value="", day=TODAY - DAY, views=0, visitors=0, new_visitors=0)
     Return.objects.create(dimension="page", value="/a", previous_day=TODAY - DAY, day=TODAY, visitors=0)
@@ -265,7 +263,7 @@ def test_page_views_that_were_deleted_are_taken_out_of_all_figures(some_site: No
     assert not PageTotal.objects.exists()
 
 
-def test_page_views_that_were_stored_as_if_rolled_up_are_added_to_all_figures(some_site: None) -> None:
+def test_repair_adds_page_views_that_were_wrongly_stored_as_rolled_up(some_site: None) -> None:
     new = [("/a", "s", T0 - DAY), ("/a", "new", T0 + 9 * DAY), ("/new", "t", T0), ("/a", "s", T0)]
     for path, session_id, at in new:
         PageView.objects.create(path=path, session_id=session_id, timestamp=at, rolled_up=True)
@@ -302,14 +300,14 @@ def test_page_views_that_were_changed_are_moved_in_all_figures(some_site: None, 
     assert assert_found_and_mended()
 
 
-def test_a_day_on_which_clocks_were_changed_a_year_before_is_no_visitor_s_last_one(db: None) -> None:
+def test_a_day_of_a_clock_change_a_year_before_is_nobodys_last_day(db: None) -> None:
     # On 31 March 2024, 366 days before the first page view: from there on days are reckoned.
     record_page_views(a_hit(session_id=session_id, at=datetime(2025, 4, 1, 12, tzinfo=UTC)) for session_id in "st")
     retention.erase("t")
     assert list(verify()) == []
 
 
-def test_the_first_page_view_of_a_site_is_of_its_day_though_it_comes_meanwhile(db: None) -> None:
+def test_verify_finds_no_drift_if_the_first_page_view_comes_meanwhile(db: None) -> None:
     checked = slices()
     assert next(checked).then.part == "site"
     # By the clocks of Amsterdam it is the next day; those of 1901 were behind.
@@ -487,7 +485,7 @@ def test_a_sealed_day_on_a_site_that_was_never_pruned_is_none(some_site: None) -
 
 @pytest.mark.parametrize("day", [2, 9])
 @pytest.mark.parametrize(("session_id", "first_day"), [("u", 0), ("v", None)])
-def test_a_sealed_day_that_is_not_sealed_is_none_or_that_of_the_first_view(
+def test_a_last_sealed_day_that_is_not_sealed_is_drift(
     sealed_site: None, session_id: str, first_day: int | None, day: int
 ) -> None:
     before = tables()
@@ -576,7 +574,7 @@ def mend(number: int, signals: Signals) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_beside_writers_nothing_is_found_that_is_right_and_what_is_wrong_is_set_right(
+def test_beside_writers_verify_finds_real_drift_only_and_repair_corrects_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record_page_views(a_hit(path=f"/{n % 4}", session_id=f"s{n % 9}", at=T0 + 7 * n * HOUR) for n in range(40))
@@ -695,7 +693,7 @@ def test_a_verification_tells_the_seal_that_came_meanwhile() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_verification_that_died_is_stopped_by_the_clean_up_and_not_gone_on_with() -> None:
+def test_the_clean_up_stops_a_verification_that_died() -> None:
     verification = begin_verification()
     Run.objects.update(updated=instant(None) - timedelta(minutes=5))
     tasks.clean_up()
@@ -802,7 +800,7 @@ def test_a_verification_is_a_chain_of_tasks_and_one_run(monkeypatch: pytest.Monk
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_verification_that_died_is_carried_on_by_the_cleanup_and_never_stays_running() -> None:
+def test_the_clean_up_continues_a_verification_that_died() -> None:
     record_page_views([a_hit()])
     of_command = begin_verification()
     chain = tasks.verify()

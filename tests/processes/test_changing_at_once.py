@@ -30,6 +30,7 @@ from tests import ROOT
 from tests.beside import Beside
 from tests.factories import MINUTE, T0, raw_views
 from tests.oracle import expected_rollups, stored_rollups
+from tests.stored import assert_exact
 from tests.workers import Signals, Team
 
 SESSIONS = [f"s{number}" for number in range(6)]
@@ -92,14 +93,11 @@ def work(share: tuple[str, int], signals: Signals) -> Counter[str]:
     return met
 
 
-def assert_exact() -> None:
+def assert_exact_in_the_end() -> None:
     list(backfill())
-    zone = Calendar.objects.get().zone
+    assert not PageView.objects.pending().exists()
     assert Calendar.objects.get().next_zone == ""
-    views = list(PageView.objects.all())
-    assert stored_rollups() == expected_rollups(views, zone)
-    answer = snapshot()
-    assert (answer.total_page_views, answer.unique_visitors) == (len(views), len({view.session_id for view in views}))
+    assert_exact(Calendar.objects.get().zone)
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def test_erasures_merges_and_rebuilds_beside_writers_end_exact(capsys: pytest.Ca
     with Team(len(kinds)) as team:
         met = team.run(work, [(kind, seed) for seed, kind in enumerate(kinds)])
     tell(met, capsys)
-    assert_exact()
+    assert_exact_in_the_end()
     for kind, of_kind in zip(kinds, met, strict=True):
         assert of_kind["chunks" if kind == "rebuild" else "views"] > 0, (kind, of_kind)
     # Each change locks its session, and so do those that write: they met.
@@ -266,14 +264,14 @@ def test_a_rebuild_sees_what_was_committed_while_it_waited(isolation: str, monke
     assert beside.ends() is None
     assert waits
     assert list(rollups.verify()) == []
-    assert_exact()
+    assert_exact_in_the_end()
 
 
 # Killed
 
 
 @pytest.mark.parametrize("day", [0, 30], ids=["a day with figures", "a day without"])
-def test_a_rebuild_waits_for_an_import_in_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
+def test_a_rebuild_waits_for_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
     monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
     monkeypatch.setattr(changing, "PAUSE_FOR_WRITERS", timedelta(seconds=0.1))
     late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
@@ -308,7 +306,7 @@ def test_a_rebuild_waits_for_an_import_in_a_long_transaction_and_lets_others_wri
         assert written.count(False) > 5
     assert Calendar.objects.get().zone == "UTC"
     assert list(rollups.verify()) == []
-    assert_exact()
+    assert_exact_in_the_end()
     assert stats.report(late.date() - day * DAY, late.date() - day * DAY).views == (2 if day == 0 else 1)
 
 
@@ -357,7 +355,7 @@ def killed_again_and_again(verb: str, chance: random.Random, kills: int) -> int:
 def test_a_rebuild_that_is_killed_and_run_again_ends_exact() -> None:
     assert killed_again_and_again("rebuild", random.Random(2), kills=2) == 2
     assert Calendar.objects.get().zone == "UTC" != settings.TIME_ZONE
-    assert_exact()
+    assert_exact_in_the_end()
 
 
 @pytest.mark.usefixtures("before")

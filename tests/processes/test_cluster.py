@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 from django_q.models import Failure, Schedule
 
@@ -23,7 +22,7 @@ from pagestats.models import SILENCE_OF_THE_DEAD, ActiveSession, PageView, Run
 from pagestats.recording import record_heartbeat
 from tests import ROOT
 from tests.factories import MINUTE, T0, a_hit, raw_views
-from tests.oracle import expected_rollups, stored_rollups
+from tests.stored import assert_exact
 
 REDIS = {"host": "127.0.0.1", "port": 6379, "db": 9}
 PATIENCE = 60  # seconds
@@ -164,11 +163,11 @@ def the_run() -> Run:
     return Run.objects.get(kind="backfill")
 
 
-def assert_exact(rows: int) -> None:
+def assert_finished(rows: int) -> None:
     run = the_run()
     assert (run.status, run.processed, run.result["total"], run.result["new_visitors"]) == ("finished", rows, rows, 97)
     assert not PageView.objects.pending().exists()
-    assert stored_rollups() == expected_rollups(PageView.objects.all(), settings.TIME_ZONE)
+    assert_exact()
     assert list(Failure.objects.values_list("func", "result")) == []
 
 
@@ -198,7 +197,7 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
         Schedule.objects.filter(name="pagestats clean-up").update(next_run=instant(None) - MINUTE)
         with site.running(guard_cycle=AT_ONCE):
             wait_for(lambda: the_run().status == "finished")
-    assert_exact(rows)
+    assert_finished(rows)
     assert Run.objects.filter(kind="clean-up").count() == 1
     with capsys.disabled():
         links = the_run().result["link"]
@@ -237,7 +236,7 @@ def test_a_long_chain_outlives_its_workers_and_its_cluster(
     with site.running():
         wait_for(goes_on, patience=240)
         wait_for(lambda: the_run().status == "finished", patience=240)
-    assert_exact(rows)
+    assert_finished(rows)
     with capsys.disabled():
         print(
             f"\n{[*broker][1]}: {rows:,} page views in {the_run().result['link'] + 1} links; a worker and the cluster"

@@ -112,7 +112,7 @@ def counts(database: Path) -> dict[str, int]:
         return {name: connection.execute(statement).fetchone()[0] for name, statement in COUNTED.items()}
 
 
-def test_the_demo_serves_a_site_with_its_visits_and_a_second_run_doubles_nothing(tmp_path: Path) -> None:
+def test_the_demo_serves_a_filled_site_and_a_second_run_doubles_nothing(tmp_path: Path) -> None:
     database, first, second = tmp_path / "demo.sqlite3", tmp_path / "first.txt", tmp_path / "second.txt"
 
     with demo_running(database, first) as url:

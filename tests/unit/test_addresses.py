@@ -212,7 +212,7 @@ def test_two_headers_that_agree_are_believed():
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "10.0.0.1", ""])
-def test_of_two_headers_that_disagree_a_client_wrote_one_and_neither_is_believed(peer):
+def test_neither_of_two_headers_that_disagree_is_believed(peer):
     assert client(peer=peer, forwarded_for=CLIENT, forwarded=f"for={OTHER}") == (peer or None)
 
 

@@ -59,7 +59,7 @@ def test_there_is_a_wrong_value_for_each_setting():
         ("CLIENT_PATHS", ["a{99999999999}"]),
     ],
 )
-def test_a_value_that_a_setting_does_not_take_is_said_with_the_value_and_a_hint(settings, name, value):
+def test_a_wrong_setting_is_reported_with_its_value_and_a_hint(settings, name, value):
     setattr(settings, f"PAGESTATS_{name}", value)
     (message,) = ours()
     assert message.id == "pagestats.E001"
@@ -68,7 +68,7 @@ def test_a_value_that_a_setting_does_not_take_is_said_with_the_value_and_a_hint(
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items(), ids=WRONG.keys())
-def test_a_value_that_a_setting_does_not_take_is_refused_in_the_same_words_where_it_is_read(settings, name, value):
+def test_reading_a_wrong_setting_fails_with_the_words_of_its_check(settings, name, value):
     setattr(settings, f"PAGESTATS_{name}", value)
     (message,) = ours()
     with pytest.raises(ImproperlyConfigured) as refused:
