@@ -349,7 +349,7 @@ def test_the_command_restores_nothing_where_the_site_wants_none(settings):
     settings.PAGESTATS_SCHEDULES = False
     with pytest.raises(CommandError, match="PAGESTATS_SCHEDULES is False"):
         set_up_schedules(restore=True)
-    assert set_up_schedules() == f"{NOT_MADE}\nPAGESTATS_SCHEDULES is False: migrate makes none."
+    assert set_up_schedules() == f"{NOT_MADE}\nPAGESTATS_SCHEDULES is False, so migrate creates no schedules."
 
 
 def test_restoring_and_removing_at_once_is_refused():
