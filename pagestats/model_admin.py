@@ -111,7 +111,7 @@ class ViewsAdminMixin(Base):
         """Return the style sheets and scripts, including the style sheet of the panel."""
         return super().media + Media(css={"all": ["pagestats/panel.css"]})
 
-    @admin.display(description=_("Figures"))
+    @admin.display(description=_("Page views"))
     def page_figures(self, thing: Model) -> SafeString | str:
         """Return the panel: readers now, views and visitors of 30 days with a bar per day, and views of all time."""
         try:
@@ -128,7 +128,7 @@ class ViewsAdminMixin(Base):
         views = stats.views_on(path)
         context: dict[str, Any] = {
             "path": path,
-            "more": self._address_of_figures(path),
+            "more": self._stats_page_url(path),
             "url": stats.address(path),
             "days": DAYS,
             "reading": stats.active_visitors(path),
@@ -149,7 +149,7 @@ class ViewsAdminMixin(Base):
             }
         return render_to_string("pagestats/panel.html", context)
 
-    def _address_of_figures(self, path: str) -> str:
+    def _stats_page_url(self, path: str) -> str:
         """Return the address of *Page stats* for a path, or "" if this admin site doesn't have that page."""
         try:
             address = reverse("admin:pagestats_stats_page", current_app=self.admin_site.name)

@@ -109,7 +109,7 @@ def test_drift_is_listed_with_control_characters_escaped():
     folded([("/\x1b[31mred\n", "s", T0)])
     PageTotal.objects.update(views=7)
     out = StringIO()
-    with pytest.raises(CommandError, match="1 figure differs"):
+    with pytest.raises(CommandError, match="1 stored count differs"):
         call_command("verify_aggregates", stdout=out)
     assert "/\\x1b[31mred\\n" in out.getvalue()
     assert len(out.getvalue().splitlines()) == 1

@@ -727,7 +727,7 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
     Rollup.objects.filter(dimension="page").update(views=1234)
     out = StringIO()
     with pytest.raises(
-        CommandError, match=r"^5 figures differ from the page views\. To fix, run manage\.py .* --repair"
+        CommandError, match=r"^5 stored counts differ from the page views\. To fix, run manage\.py .* --repair"
     ):
         call_command("verify_aggregates", "--limit=2", stdout=out)
     assert out.getvalue().splitlines() == [
@@ -739,7 +739,7 @@ def test_the_command_lists_what_differs_and_fails_until_it_is_repaired() -> None
     assert run("--repair", "--limit=1").splitlines() == [
         "repaired: rollup page /0 on 2026-03-14: views is 1,234, counted 1",
         "… and 4 more",
-        "Repaired 5 figures",
+        "Repaired 5 counts",
         "Exact: 6 rollup rows of 1 day, 5 pages and 1 visitor match 5 page views",
     ]
     assert run("--repair").startswith("Exact: ")

@@ -53,7 +53,7 @@ class Command(StatsCommand):
             "client address": iter([addresses.explain(meta)]),
             "salts": _salts(),
             "page views": _page_views(),
-            "figures": _figures(health),
+            "verification": _verification(health),
             "schedules": _schedules(health),
             "hits of the last seven days (approximate)": _tallies(health),
         }
@@ -104,7 +104,7 @@ def _page_views() -> Iterator[str]:
     yield from backfill_status().describe(timezone.now()).splitlines()
 
 
-def _figures(health: Callable[[], Health]) -> Iterator[str]:
+def _verification(health: Callable[[], Health]) -> Iterator[str]:
     run = health().last_verify
     if run is None:
         yield "never verified; run manage.py verify_aggregates"

@@ -47,17 +47,17 @@ class Command(StatsCommand):
         except LocalTimes as error:
             raise CommandError(str(error)) from error
         if repair and (repaired := self.follow(slices(fix=True), "Repairing", prefix="repaired: ")):
-            self.stdout.write(f"Repaired {counted(repaired, 'figure')}")
+            self.stdout.write(f"Repaired {counted(repaired, 'count')}")
         run = begin_verification()
         self.follow(verification(run), "Verifying", total=run.result["total"])
         if sealed_before := run.result["sealed_before"]:
             self.stdout.write(f"Skipped days before {sealed_before}: their page views have been pruned")
         if drift := run.result["drift"]:
             raise CommandError(
-                f"{counted(drift, 'figure')} {'differs' if drift == 1 else 'differ'} from the page views."
+                f"{counted(drift, 'stored count')} {'differs' if drift == 1 else 'differ'} from the page views."
                 " To fix, run manage.py verify_aggregates --repair."
             )
-        found = {noun: counted(run.result[figure], noun) for figure, noun in CHECKED.items()}
+        found = {noun: counted(run.result[key], noun) for key, noun in CHECKED.items()}
         self.stdout.write("Exact: {rollup row} of {day}, {page} and {visitor} match {page view}".format(**found))
 
     def follow(self, checked: Iterable[Slice], title: str, *, prefix: str = "", total: int | None = None) -> int:
