@@ -13,10 +13,10 @@ from django.utils.decorators import method_decorator
 from django.views.generic import TemplateView
 
 from pagestats import identity
-from pagestats.admission import path_of
 from pagestats.conf import conf
 from pagestats.formats import span, thousands
 from pagestats.hits import instant
+from pagestats.intake import path_of
 from pagestats.live import active_response
 from pagestats.models import Calendar
 from pagestats.stats import address, shown_titles, snapshot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -43,6 +43,20 @@ class Snapshot:
     tracking_since: datetime | None
     page_stats: tuple[PageStat, ...]
     total_paths: int
+
+    def written(self, *, lifetime: str) -> dict[str, Any]:
+        """Return it as objects and lists, as the API answers.
+
+        Args:
+            lifetime: how long a session id lives, "day" or "lasting", which says what a visitor is.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            "lifetime": lifetime,
+            **values,
+            "active_by_path": [row._asdict() for row in self.active_by_path],
+            "page_stats": [row._asdict() for row in self.page_stats],
+        }
 
 
 def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bool = False) -> Snapshot:

@@ -21,10 +21,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 
 from pagestats import content, stats
-from pagestats.admission import path_of
 from pagestats.cache import keep, kept
 from pagestats.conf import conf
 from pagestats.hits import instant
+from pagestats.intake import path_of
 from pagestats.models import PageView
 
 logger = logging.getLogger("pagestats")

@@ -10,13 +10,13 @@ from django.contrib.admin import site as default_site
 from django.contrib.auth.models import Permission, User
 from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone, translation
-from rest_framework.exceptions import MethodNotAllowed, Throttled
 
 from example_project.blog.models import Post
-from pagestats import admission, api, middleware, retention
+from pagestats import retention
 from pagestats.admin import StatsAdmin, facts
 from pagestats.admin.health import REASONS
 from pagestats.identity import identities
+from pagestats.intake import beacons, eligibility, served
 from pagestats.models import Calendar, PageView, Rollup, Run, Stats, Tally
 from pagestats.recording import record_heartbeat, record_page_views
 from pagestats.rollups import begin_verification, verification
@@ -247,24 +247,21 @@ def test_the_page_shows_what_became_of_requests(admin_client, figures):
 
 
 def reasons_in(module):
-    """Return each reason that a module may give for counting nobody, by the ways in which they are given."""
-    found = []
+    """Return each reason that a module may give for dropping a request."""
+    found = set()
     for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
         match node:
-            case ast.FunctionDef(returns=ast.Name("str")):
-                found += [back.value for back in ast.walk(node) if isinstance(back, ast.Return)]
-            case ast.keyword(arg="reason" | "code") | ast.Assign(targets=[ast.Name("default_code" | "code")]):
-                found.append(node.value)
-            case ast.Call(func=ast.Name("ParseError"), args=[_, code]):
-                found.append(code)
-    texts = {each.body if isinstance(each, ast.IfExp) else each for each in found}
-    return {text.value for text in texts if isinstance(text, ast.Constant) and re.fullmatch("[a-z][a-z_]+", text.value)}
+            case ast.Call(func=ast.Name("Drop" | "not_a_page"), args=[ast.Constant(reason), *_]):
+                found.add(reason)
+            case ast.Call(func=ast.Name("_throttled"), args=[*_, ast.Constant(reason)]):
+                found.add(reason)
+            case ast.keyword(arg="reason", value=ast.Constant(reason)):
+                found.add(reason)
+    return found
 
 
 def test_every_reason_for_counting_nobody_has_a_name_on_the_page():
-    given = set().union(*(reasons_in(module) for module in (admission, api, identities, middleware)))
-    given |= {MethodNotAllowed.default_code, Throttled.default_code}
-    given.remove("unavailable")  # tallied as failed, with the name of the error
+    given = set().union(*(reasons_in(module) for module in (beacons, eligibility, served, identities)))
     assert given == REASONS.keys()
 
 

@@ -202,7 +202,7 @@ def test_no_path_breaks_a_page(path):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("patience", "tries"), [(0, 1), (60, 3)])
 def test_a_page_that_has_waited_long_is_served_without_another_try(monkeypatch, expected_errors, patience, tries):
-    monkeypatch.setattr("pagestats.middleware.PATIENCE_OF_A_PAGE", patience)
+    monkeypatch.setattr("pagestats.intake.recorders.PATIENCE_OF_A_PAGE", patience)
     with Failing(2) as failing:
         assert serve(a_request()).status_code == 200
     assert failing.calls == tries
@@ -214,7 +214,7 @@ def test_a_failure_to_record_is_logged_with_the_path_and_the_page_is_served(monk
     def fail(hit, **options):
         raise RuntimeError("no database today")
 
-    monkeypatch.setattr("pagestats.middleware.record_visit", fail)
+    monkeypatch.setattr("pagestats.intake.recorders.record_visit", fail)
     serve(a_request("/some/page"))
     (error,) = expected_errors()
     assert error.getMessage() == "The page view of '/some/page' was not recorded."

@@ -11,7 +11,7 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
 from example_project.blog.models import Post
-from pagestats import middleware
+from pagestats.intake import recorders
 from pagestats.models import PageView
 from pagestats.stats import report, snapshot, views_of
 from pagestats.tallies import tallies
@@ -127,7 +127,7 @@ def test_each_assertion_fails_when_recording_is_wrong(post, client, monkeypatch,
         (elsewhere, "but 0 were; recorded: '/hello/' 2 ×."),
         (broken, "but 0 were; not recorded: DatabaseError."),
     ):
-        monkeypatch.setattr(middleware, "record_visit", wrong)
+        monkeypatch.setattr(recorders, "record_visit", wrong)
         assert said(partial(ask, client, times=1)).endswith(words)
     assert [error.exc_info[0] for error in expected_errors()] == [DatabaseError]
 
@@ -136,7 +136,7 @@ def test_an_error_while_recording_fails_assert_not_recorded(post, client, monkey
     def broken(hit, **options):
         raise DatabaseError("no disk")
 
-    monkeypatch.setattr(middleware, "record_visit", broken)
+    monkeypatch.setattr(recorders, "record_visit", broken)
 
     def block():
         with assert_not_recorded("/hello"):

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from pagestats.admission import is_known
 from pagestats.content import patterns
 from pagestats.formats import counted
+from pagestats.intake import is_known
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
 from pagestats.rollups import Done, merge_paths, preview_merge

@@ -1,0 +1,57 @@
+"""Where a hit goes once it was accepted."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+from pagestats.hits import Hit
+from pagestats.recording import record_heartbeat, record_page_view, record_visit
+from pagestats.sql import PATIENCE_OF_A_PAGE
+from pagestats.tallies import RECORDED, REPEAT
+
+
+class Outcome(Enum):
+    """What became of a page view."""
+
+    RECORDED = RECORDED
+    REPEAT = REPEAT
+    UNKNOWN_YET = "unknown yet"
+    """Whatever records it later finds out whether it is a repeat, and counts that."""
+
+
+class Recorder(Protocol):
+    """What takes a hit. It may record the hit at once, or keep it safe until something else records it."""
+
+    def visit(self, hit: Hit) -> Outcome:
+        """Take a page view and a heartbeat at once."""
+
+    def page_view(self, hit: Hit) -> Outcome:
+        """Take a page view."""
+
+    def heartbeat(self, hit: Hit) -> None:
+        """Take a heartbeat."""
+
+
+class Immediate:
+    """Record a hit before its request is answered. A write that fails on a lock is tried again only for a while."""
+
+    def visit(self, hit: Hit) -> Outcome:
+        """Record a page view and a heartbeat."""
+        return Outcome.RECORDED if record_visit(hit, patience=PATIENCE_OF_A_PAGE) else Outcome.REPEAT
+
+    def page_view(self, hit: Hit) -> Outcome:
+        """Record a page view."""
+        return Outcome.REPEAT if record_page_view(hit, patience=PATIENCE_OF_A_PAGE) is None else Outcome.RECORDED
+
+    def heartbeat(self, hit: Hit) -> None:
+        """Record a heartbeat."""
+        record_heartbeat(hit, patience=PATIENCE_OF_A_PAGE)
+
+
+immediate = Immediate()
+
+
+def choose_recorder() -> Recorder:
+    """Return the recorder that this site's hits go to."""
+    return immediate
