@@ -1,12 +1,16 @@
-"""System checks: what is plausible but wrong, each with an id of its own and a hint."""
+"""System checks: settings and set-ups that look plausible but are wrong.
+
+`CHECKS` is the table of all messages: each has an id that keeps its meaning for ever, what is wrong, and what to do.
+The functions below it only find out when a message applies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -27,188 +31,213 @@ ANSWER_IN_OUR_PLACE = (
 )
 
 
+class Check(NamedTuple):
+    """One message that a check may give.
+
+    Args:
+        when: when it is given, as the documentation says it.
+        text: what is wrong, with places for values.
+        hint: what to do, with places for values. "{silence}" stands for how to silence the message.
+    """
+
+    when: str
+    text: str
+    hint: str
+
+
+CHECKS = {
+    "E001": Check("A setting has a value that it does not take", "{fault}", "{hint}"),
+    "E002": Check(
+        "`USE_TZ` is off",
+        "USE_TZ is False: when summer time ends, page views of the hour that comes twice could not be told apart.",
+        "Set USE_TZ = True, Django's default.",
+    ),
+    "E003": Check("A content source names a model, a field or a URL that does not exist", "{fault}", "{hint}"),
+    "E004": Check(
+        "The identity can't be imported or called",
+        "{fault}",
+        'Use "anonymous", "cookie", "client", or the dotted path of a function or class of your own.',
+    ),
+    "E005": Check("The database stores local times", "{fault}", "{hint}"),
+    "W001": Check(
+        "The middleware is missing",
+        f"{MIDDLEWARE} is not in MIDDLEWARE: no page is recorded unless your own code or a browser records it.",
+        "Put it first in MIDDLEWARE, or {silence}.",
+    ),
+    "W002": Check(
+        "The middleware comes after one that answers from a cache",
+        f"{MIDDLEWARE} comes after {{other}} in MIDDLEWARE: pages answered from the cache are not recorded.",
+        "Put it first in MIDDLEWARE.",
+    ),
+    "W003": Check(
+        "Processes of the cluster would share the connections of a pool",
+        "DATABASES[{alias!r}] has a connection pool, and the processes that django-q2 forks would share it.",
+        "Take 'pool' out of its OPTIONS in the settings that `manage.py qcluster` runs with.",
+    ),
+    "W004": Check(
+        "The identity is `client`, and no URL accepts beacons",
+        'PAGESTATS_IDENTITY is "client", but no URL accepts what browsers send: no page is recorded.',
+        'Add path("hello/", include("pagestats.beacons")) to your URLconf for the tracker, or use another identity.',
+    ),
+    "W005": Check(
+        "`TIME_ZONE` is not the reporting zone",
+        "TIME_ZONE is {time_zone!r}, but reporting days are those of {zone}.",
+        "{advice} Or {silence}.",
+    ),
+    "W007": Check(
+        "A setting is misspelt",
+        "{name} is in your settings, but pagestats has no such setting: it has no effect.",
+        "{likely}Or {silence}.",
+    ),
+    "W008": Check(
+        "Heartbeats are skipped for longer than sessions stay active",
+        "PAGESTATS_HEARTBEAT_DEDUP is {heartbeat_dedup}, and PAGESTATS_SESSION_TIMEOUT is {session_timeout}: a reader"
+        " who stays on a page counts as gone before the next heartbeat is written.",
+        "Make PAGESTATS_HEARTBEAT_DEDUP a fraction of PAGESTATS_SESSION_TIMEOUT.",
+    ),
+    "W009": Check(
+        "The dedup window is longer than an anonymous id lives",
+        "PAGESTATS_DEDUP_WINDOW is {dedup_window}, and an anonymous id lives one day: a reader who returns on another"
+        " day has another id, and counts again.",
+        'Use at most a day, or PAGESTATS_IDENTITY = "cookie".',
+    ),
+    "W010": Check(
+        "A setting needs a cluster, and there is none",
+        '{setting}, but "django_q" is not in INSTALLED_APPS: there is no cluster to do the work.',
+        "Add it, and start manage.py qcluster. Or let cron run manage.py {command}, and {silence}.",
+    ),
+    "W011": Check(
+        "The middleware is installed twice",
+        f"{MIDDLEWARE} is {{count}} times in MIDDLEWARE: each page is judged as often, and counted as a repeat.",
+        "Keep the first one, and remove the others.",
+    ),
+    "W012": Check(
+        "`PAGESTATS_EXCLUDE` names a URL namespace that does not exist",
+        "PAGESTATS_EXCLUDE has {place!r}, but there is no URL namespace of that name: it excludes nothing.",
+        "{likely}Or {silence}.",
+    ),
+}
+"""By the part of the id after "pagestats."; E is an error, W a warning. An id that was given up is never used again."""
+
+
+def message(check_id: str, /, **values: Any) -> CheckMessage:
+    """Return the message of an id, with its values filled in."""
+    check = CHECKS[check_id]
+    kind = Error if check_id.startswith("E") else Warning
+    hint = check.hint.format(silence=f"silence pagestats.{check_id}", **values)
+    return kind(check.text.format(**values), hint=hint, id=f"pagestats.{check_id}")
+
+
 @register("pagestats")
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say which settings have a value that they do not take."""
-    return [
-        Error(fault, hint=setting.hint, id="pagestats.E001") for setting in Settings.all() if (fault := setting.fault())
-    ]
+    """Report settings with a value that they do not take."""
+    return [message("E001", fault=fault, hint=setting.hint) for setting in Settings.all() if (fault := setting.fault())]
 
 
 @register("pagestats")
 def check_names(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say which settings look like some of this app, and are none: a name that is misspelt does nothing."""
+    """Report settings that look like those of this app but don't exist: a misspelt name has no effect."""
     known = [setting.name for setting in Settings.all()]
     unknown = [name for name in dir(settings) if name.startswith("PAGESTATS_") and name not in known]
-    return [
-        Warning(
-            f"{name} is in your settings, and is no setting of pagestats: it does nothing.",
-            hint=f"{_likely(name, known, prefix='PAGESTATS_')}Or silence pagestats.W007.",
-            id="pagestats.W007",
-        )
-        for name in unknown
-    ]
+    return [message("W007", name=name, likely=_likely(name, known, prefix="PAGESTATS_")) for name in unknown]
 
 
 def _likely(name: str, known: Sequence[str], *, prefix: str = "") -> str:
-    """Return a question for the name that one may be meant for, "" where none is like it; all begin with a prefix."""
+    """Return a question with the known name that is most like another, or ""; all names begin with a prefix."""
     found = get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], n=1, cutoff=0.5)
     return "".join(f"Is it {prefix}{one}? " for one in found)
 
 
 @register("pagestats")
 def check_durations(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when one duration leaves no room for another."""
+    """Report durations that contradict each other."""
     durations = Settings.HEARTBEAT_DEDUP, Settings.SESSION_TIMEOUT, Settings.DEDUP_WINDOW, Settings.IDENTITY
     if any(setting.fault() for setting in durations):
-        return []  # said by check_settings
-    found: list[CheckMessage] = []
+        return []  # reported by check_settings
+    found = []
     if conf.HEARTBEAT_DEDUP >= conf.SESSION_TIMEOUT:
         found.append(
-            Warning(
-                f"PAGESTATS_HEARTBEAT_DEDUP is {conf.HEARTBEAT_DEDUP}, and PAGESTATS_SESSION_TIMEOUT is"
-                f" {conf.SESSION_TIMEOUT}: who stays on a page counts as gone before a heartbeat is written again.",
-                hint="Make PAGESTATS_HEARTBEAT_DEDUP a fraction of PAGESTATS_SESSION_TIMEOUT.",
-                id="pagestats.W008",
-            )
+            message("W008", heartbeat_dedup=conf.HEARTBEAT_DEDUP, session_timeout=conf.SESSION_TIMEOUT),
         )
     if conf.IDENTITY == "anonymous" and timedelta(days=1) < conf.DEDUP_WINDOW:
-        found.append(
-            Warning(
-                f"PAGESTATS_DEDUP_WINDOW is {conf.DEDUP_WINDOW}, and an anonymous id lives one day: who comes back on"
-                " another is somebody else, and counts again.",
-                hint='Use at most a day, or PAGESTATS_IDENTITY = "cookie".',
-                id="pagestats.W009",
-            )
-        )
+        found.append(message("W009", dedup_window=conf.DEDUP_WINDOW))
     return found
 
 
 @register("pagestats")
 def check_cluster(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when a setting counts on a cluster that there is not."""
+    """Report settings that need a cluster where there is none."""
     if "django_q" in settings.INSTALLED_APPS or Settings.ROLLUPS.fault() or Settings.KEEP_PAGE_VIEWS.fault():
         return []
-    asked = {
-        'PAGESTATS_ROLLUPS is "deferred"': ("backfill_aggregates", conf.ROLLUPS == "deferred"),
-        f"PAGESTATS_KEEP_PAGE_VIEWS is {conf.KEEP_PAGE_VIEWS}": ("pagestats_prune", conf.KEEP_PAGE_VIEWS is not None),
-    }
-    return [
-        Warning(
-            f'{what}, and "django_q" is not in INSTALLED_APPS: there is no cluster to do it.',
-            hint=f"Add it, and start manage.py qcluster. Or let cron call manage.py {command}, and silence"
-            " pagestats.W010.",
-            id="pagestats.W010",
-        )
-        for what, (command, is_asked) in asked.items()
-        if is_asked
-    ]
+    found = []
+    if conf.ROLLUPS == "deferred":
+        found.append(message("W010", setting='PAGESTATS_ROLLUPS is "deferred"', command="backfill_aggregates"))
+    if conf.KEEP_PAGE_VIEWS is not None:
+        setting = f"PAGESTATS_KEEP_PAGE_VIEWS is {conf.KEEP_PAGE_VIEWS}"
+        found.append(message("W010", setting=setting, command="pagestats_prune"))
+    return found
 
 
 @register("pagestats")
 def check_time_zone_support(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse naive local times: an hour that comes twice a year cannot be told apart in them."""
-    if settings.USE_TZ:
-        return []
-    return [
-        Error(
-            "USE_TZ is False: page views of the hour that comes twice when summer time ends could not be told apart.",
-            hint="Set USE_TZ = True, Django's default.",
-            id="pagestats.E002",
-        )
-    ]
+    """Refuse naive local times, in which an hour comes twice a year."""
+    return [] if settings.USE_TZ else [message("E002")]
 
 
 @register("pagestats")
 def check_local_times(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse a database that keeps local times, for the same reason."""
+    """Refuse a database that stores local times, for the same reason."""
     fault = settings.USE_TZ and recount.local_times(using=router.db_for_write(PageView))
-    return [Error(fault, hint=recount.WITHOUT_LOCAL_TIMES, id="pagestats.E005")] if fault else []
+    return [message("E005", fault=fault, hint=recount.WITHOUT_LOCAL_TIMES)] if fault else []
 
 
 @register("pagestats")
 def check_middleware(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when the middleware is not there, or sits behind a cache, where it does not see every page."""
+    """Report a middleware that is missing, doubled, or behind a cache, where it doesn't see every page."""
     middleware = list(settings.MIDDLEWARE)
-    if middleware.count(MIDDLEWARE) > 1:
-        return [
-            Warning(
-                f"{MIDDLEWARE} is {middleware.count(MIDDLEWARE)} times in MIDDLEWARE: each page is looked at as often,"
-                " and tallied as a repeat.",
-                hint="Leave the first one, and take the others out.",
-                id="pagestats.W011",
-            )
-        ]
-    if MIDDLEWARE not in middleware:
-        return [
-            Warning(
-                f"{MIDDLEWARE} is not in MIDDLEWARE: no page is recorded unless your own code or a browser does.",
-                hint="Put it first in MIDDLEWARE, or silence pagestats.W001.",
-                id="pagestats.W001",
-            )
-        ]
-    return [
-        Warning(
-            f"{MIDDLEWARE} comes after {other} in MIDDLEWARE: pages that are answered from the cache are not recorded.",
-            hint="Put it first in MIDDLEWARE.",
-            id="pagestats.W002",
-        )
-        for other in middleware[: middleware.index(MIDDLEWARE)]
-        if other in ANSWER_IN_OUR_PLACE
-    ]
+    count = middleware.count(MIDDLEWARE)
+    if count > 1:
+        return [message("W011", count=count)]
+    if not count:
+        return [message("W001")]
+    before = middleware[: middleware.index(MIDDLEWARE)]
+    return [message("W002", other=other) for other in before if other in ANSWER_IN_OUR_PLACE]
 
 
 @register("pagestats")
 def check_exclude(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say which namespaces that are not to be recorded the site does not have: a name that is misspelt leaves in."""
+    """Report namespaces to exclude that the site doesn't have: a misspelt name excludes nothing."""
     if Settings.EXCLUDE.fault() or not getattr(settings, "ROOT_URLCONF", None):
-        return []  # said by check_settings; and without URLs, as a worker may be, nothing is excluded
+        return []  # reported by check_settings; and a worker without URLs has nothing to exclude
     known = [f"{namespace}:" for namespace in patterns.namespaces()]
     unknown = [
         place
         for place in conf.EXCLUDE
         if place.endswith(":") and place not in known and place not in Settings.EXCLUDE.default
     ]
-    return [
-        Warning(
-            f"PAGESTATS_EXCLUDE has {place!r}, and no URL namespace has this name: it leaves nothing out.",
-            hint=f"{_likely(place, known)}Or silence pagestats.W012.",
-            id="pagestats.W012",
-        )
-        for place in unknown
-    ]
+    return [message("W012", place=place, likely=_likely(place, known)) for place in unknown]
 
 
 @register("pagestats")
 def check_content(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say which content sources cannot be queried."""
-    return [Error(fault.fault, hint=fault.hint, id="pagestats.E003") for fault in content.find_faults()]
+    """Report content sources that can't be queried."""
+    return [message("E003", fault=fault.fault, hint=fault.hint) for fault in content.find_faults()]
 
 
 @register("pagestats")
 def check_identity(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when an identity leads nowhere, and when one needs a browser's beacons and has no address for them."""
+    """Report an identity that can't be used, and one that needs beacons where no URL accepts them."""
     if Settings.IDENTITY.fault():
-        return []  # said by check_settings
+        return []  # reported by check_settings
     try:
         identity.refuse_other_arguments()
     except ImproperlyConfigured as error:
-        hint = 'Use "anonymous", "cookie", "client", or the dotted path of a function or class of your own.'
-        return [Error(str(error), hint=hint, id="pagestats.E004")]
-    if conf.IDENTITY == "client" and not _takes_beacons():
-        return [
-            Warning(
-                'PAGESTATS_IDENTITY is "client", but no URL takes what browsers send: no page is recorded.',
-                hint='Add path("hello/", include("pagestats.beacons")) to your URLconf, for the tracker, or use another'
-                " identity.",
-                id="pagestats.W004",
-            )
-        ]
-    return []
+        return [message("E004", fault=error)]
+    return [message("W004")] if conf.IDENTITY == "client" and not _accepts_beacons() else []
 
 
-def _takes_beacons() -> bool:
-    """Tell whether pagestats.urls or pagestats.beacons is somewhere in the URLconf."""
+def _accepts_beacons() -> bool:
+    """Return whether pagestats.urls or pagestats.beacons is somewhere in the URLconf."""
     for name in ("pagestats:stats-page-views", "pagestats_beacons:views"):
         with suppress(NoReverseMatch):
             reverse(name)
@@ -218,35 +247,29 @@ def _takes_beacons() -> bool:
 
 @register("pagestats")
 def check_connection_pool(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Say when worker processes of the cluster would share the connections of a pool."""
+    """Report connection pools that processes of the cluster would share."""
     if "django_q" not in settings.INSTALLED_APPS:
         return []
-    return [
-        Warning(
-            f"DATABASES[{alias!r}] has a connection pool, and the processes that django-q2 forks would share it.",
-            hint="Take 'pool' out of its OPTIONS in the settings that `manage.py qcluster` runs with.",
-            id="pagestats.W003",
-        )
-        for alias, database in settings.DATABASES.items()
-        if "postg" in database.get("ENGINE", "") and database.get("OPTIONS", {}).get("pool")
-    ]
+    return [message("W003", alias=alias) for alias in _pools()]
+
+
+def _pools() -> Iterator[str]:
+    """Yield the alias of each database of PostgreSQL that has a pool."""
+    for alias, database in settings.DATABASES.items():
+        if "postg" in database.get("ENGINE", "") and database.get("OPTIONS", {}).get("pool"):
+            yield alias
 
 
 @register(Tags.database)
 def check_reporting_zone(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Say when days are reckoned in another zone than the site's. Only `migrate` and `check --database` ask this."""
+    """Report a reporting zone that is not the site's own. Only `migrate` and `check --database` run this check."""
     using = router.db_for_write(Calendar)
     if using not in (databases or ()) or Calendar._meta.db_table not in connections[using].introspection.table_names():
         return []
     calendar = Calendar.objects.using(using).row().first()
     if calendar is None or calendar.zone == settings.TIME_ZONE:
         return []
-    return [
-        Warning(
-            f"TIME_ZONE is {settings.TIME_ZONE!r}, and the reporting days of the figures are those of {calendar.zone}.",
-            hint=f"{rollups.where_zones_differ(calendar)} Or silence pagestats.W005.",
-            id="pagestats.W005",
-        )
-    ]
+    advice = rollups.where_zones_differ(calendar)
+    return [message("W005", time_zone=settings.TIME_ZONE, zone=calendar.zone, advice=advice)]

@@ -5,6 +5,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from pagestats.admin.health import REASONS
+from pagestats.checks import CHECKS
 from pagestats.conf import Settings
 from tests import ROOT
 
@@ -27,6 +28,11 @@ def test_the_readme_lists_each_setting_with_its_default_and_its_meaning():
 def test_the_readme_lists_each_reason_for_not_counting_a_hit():
     table = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|$", README, re.MULTILINE)
     assert [row for row in table if row[0] in REASONS] == [(name, str(text)) for name, text in REASONS.items()]
+
+
+def test_the_readme_lists_each_system_check():
+    table = re.findall(r"^\| `pagestats\.([EW]\d+)` \| (.+) \|$", README, re.MULTILINE)
+    assert table == [(name, check.when) for name, check in CHECKS.items()]
 
 
 def test_the_readme_names_only_settings_that_exist():
