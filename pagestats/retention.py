@@ -18,7 +18,7 @@ from pagestats.days import EARLIEST, YEARS, day_of, start_of
 from pagestats.formats import counted
 from pagestats.hits import Hit, instant
 from pagestats.models import ActiveSession, Calendar, PageView, Run, Salt, Seal, Visitor
-from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay
+from pagestats.rollups import Progress, RebuildUnderWay, Scope, SealedDay
 
 
 def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
@@ -89,11 +89,11 @@ def erase(session_id: str) -> int:
     return sql.transact(partial(_erase, session_id, using=using), using=using)
 
 
-def to_erase(session_id: str) -> Extent:
+def preview_erase(session_id: str) -> Scope:
     """Return what `erase` would delete; raise what it would raise. Nothing is written."""
     using = router.db_for_write(PageView)
     _refuse_sealed_session(_session(session_id), using=using)
-    return to_forget(session_id)
+    return preview_forget(session_id)
 
 
 def forget(session_id: str) -> int:
@@ -114,11 +114,11 @@ def forget(session_id: str) -> int:
     return sql.transact(partial(_forget, session_id, secrets.token_hex(16), using=using), using=using)
 
 
-def to_forget(session_id: str) -> Extent:
+def preview_forget(session_id: str) -> Scope:
     """Return what `forget` would give another id. Nothing is written."""
     using = router.db_for_write(PageView)
     views = PageView.objects.using(using).filter(session_id=_session(session_id))
-    return rollups.extent(views, Calendar.zone_of(Calendar.objects.using(using)))
+    return rollups.scope_of(views, Calendar.zone_of(Calendar.objects.using(using)))
 
 
 def has_sealed_days(session_id: str) -> bool:
@@ -257,7 +257,9 @@ def kept_from(*, at: datetime | None = None) -> date | None:
     return None if keep is None else max(day_of(instant(at), zone) - keep, EARLIEST.date())
 
 
-def prune(before: date, *, at: datetime | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:
+def prune(
+    before: date, *, at: datetime | None = None, batch_size: int | None = None
+) -> Generator[Progress, None, None]:
     """Delete the page views of all reporting days before one, chunk by chunk, and yield how far it is after each.
 
     All that was counted stays. First the days are sealed: from then on nothing of them is recorded, erased or merged,
@@ -288,7 +290,7 @@ def prune(before: date, *, at: datetime | None = None, batch_size: int | None = 
     return _prune(calendar, size, using=using)
 
 
-def to_prune(before: date, *, at: datetime | None = None) -> Extent:
+def preview_prune(before: date, *, at: datetime | None = None) -> Scope:
     """Return what `prune` would delete; raise what it would raise. Nothing is written.
 
     Arguments:
@@ -300,7 +302,7 @@ def to_prune(before: date, *, at: datetime | None = None) -> Extent:
     zone = Calendar.zone_named(calendar.zone if calendar else None)
     bound = _bound(before, calendar, zone, instant(at), using=using)
     views = PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(bound, zone))
-    return rollups.extent(views, zone)
+    return rollups.scope_of(views, zone)
 
 
 def _bound(before: date, calendar: Calendar | None, zone: ZoneInfo, at: datetime, *, using: str) -> date:
@@ -364,7 +366,7 @@ def _any_before(day: date, zone: ZoneInfo, *, using: str) -> bool:
     return PageView.objects.using(using).rolled_up().filter(timestamp__lt=start_of(day, zone)).exists()
 
 
-def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Done, None, None]:
+def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Progress, None, None]:
     if calendar is None or calendar.sealed_before is None:
         return
     zone = ZoneInfo(calendar.zone)
@@ -380,9 +382,9 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Don
     total = earlier + left
     status = Run.Status.STOPPED
     try:
-        for chunk in rollups.in_chunks(views, size):
+        for chunk in rollups.chunks(lambda: views, size, by="timestamp", using=using):
             processed += sql.transact(partial(_prune_chunk, chunk, zone, run, using=using), using=using)
-            yield Done(processed, max(total, processed), earlier)
+            yield Progress(processed=processed, total=max(total, processed), earlier=earlier)
         status = Run.Status.FINISHED
     finally:
         _end(run, status, using=using)

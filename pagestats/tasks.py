@@ -84,7 +84,7 @@ def _fold_for() -> timedelta:
     return max(BUDGET, min([FOLD_FOR, *limits]))
 
 
-def prune() -> int:
+def prune(*, batch_size: int | None = None) -> int:
     """Prune what PAGESTATS_KEEP_PAGE_VIEWS does not keep, for BUDGET, then have the cluster call this again.
 
     Return how many page views are pruned so far. The empty rows of sessions that were erased are swept up as well, and
@@ -96,7 +96,7 @@ def prune() -> int:
         return 0
     processed = 0
     until = time.monotonic() + BUDGET.total_seconds()
-    with closing(retention.prune(before)) as chunks:
+    with closing(retention.prune(before, batch_size=batch_size)) as chunks:
         for done in chunks:
             processed = done.processed
             if time.monotonic() >= until:

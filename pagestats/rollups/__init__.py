@@ -17,51 +17,31 @@ from pagestats.rollups.adding import (
     open_seals,
     refuse_sealed_days,
 )
-from pagestats.rollups.changing import (
-    Done,
-    Extent,
-    chunk_size,
-    extent,
-    merge_paths,
-    preview_merge,
-    rebuild,
-    refresh_page_totals,
-    subtract_sessions,
-    to_rebuild,
-    where_zones_differ,
-)
+from pagestats.rollups.changing import merge_paths, preview_merge, refresh_page_totals, subtract_sessions
+from pagestats.rollups.chunks import Progress, Scope, chunk_size, chunks, scope_of
 from pagestats.rollups.figures import Figure, cells
 from pagestats.rollups.folding import (
     BackfillStatus,
-    Progress,
     RebuildUnderWay,
     backfill,
     backfill_status,
     begin_backfill,
     fold,
-    in_chunks,
     refuse_while_rebuilding,
 )
-from pagestats.rollups.verifying import (
-    Drift,
-    Slice,
-    begin_verification,
-    repair,
-    slices,
-    verification,
-    verify,
-)
+from pagestats.rollups.rebuilding import preview_rebuild, rebuild, where_zones_differ
+from pagestats.rollups.verification import begin_verification, verification
+from pagestats.rollups.verifying import Drift, Slice, repair, slices, verify
 
 __all__ = [
     "VISITORS",
     "Addition",
     "BackfillStatus",
-    "Done",
     "Drift",
-    "Extent",
     "Figure",
     "Progress",
     "RebuildUnderWay",
+    "Scope",
     "SealedDay",
     "Slice",
     "add",
@@ -73,22 +53,22 @@ __all__ = [
     "begin_verification",
     "cells",
     "chunk_size",
-    "extent",
+    "chunks",
     "fix_reporting_zone",
     "fold",
-    "in_chunks",
     "inserts",
     "merge_paths",
     "open_seals",
     "preview_merge",
+    "preview_rebuild",
     "rebuild",
     "refresh_page_totals",
     "refuse_sealed_days",
     "refuse_while_rebuilding",
     "repair",
+    "scope_of",
     "slices",
     "subtract_sessions",
-    "to_rebuild",
     "verification",
     "verify",
     "where_zones_differ",

@@ -1,84 +1,24 @@
-"""Change page views that the rollups contain: subtract sessions, merge paths, count all days again."""
+"""Change page views that the rollups contain: subtract sessions, merge paths."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
-from django.db import OperationalError, models, router, transaction
+from django.db import router
 from django.db.models import Q
 
 from pagestats import dimensions, sql
-from pagestats.days import EARLIEST, LATEST, day_of, start_of
+from pagestats.days import day_of, start_of
 from pagestats.dimensions import PAGE, Dimension, Key, keys
-from pagestats.formats import counted
 from pagestats.hits import Hit
-from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Return, Rollup, Visitor
+from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Rollup, Visitor
 from pagestats.rollups.adding import Addition, SealedDay, add
+from pagestats.rollups.chunks import Progress, Scope, chunk_size, chunks, scope_of
 from pagestats.rollups.figures import Figure, cells
-from pagestats.rollups.folding import backfill, in_bounds, in_chunks
-
-VIEWS_IN_A_CHUNK = 500
-
-LONGEST_WRITE = timedelta(seconds=10)
-"""How long a writer may take between what it sees of the calendar and its first lock: of a statement that is prepared,
-PostgreSQL takes the snapshot first."""
-PAUSE_FOR_WRITERS = timedelta(seconds=1)
-"""Between two looks whether those that have written have committed, who may take as long as they like."""
-
-
-class Done(NamedTuple):
-    """How far a piece of work came: page views that it is done with, of how many."""
-
-    processed: int
-    total: int
-    earlier: int = 0
-    """Those that it was done with before, when it was stopped."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Extent:
-    """How much a change affects: page views, their sessions and their reporting days."""
-
-    page_views: int
-    sessions: int
-    days: int
-
-    def __str__(self) -> str:
-        """Return the scope in words."""
-        counts = {"page view": self.page_views, "session": self.sessions, "reporting day": self.days}
-        views, sessions, days = (counted(count, noun) for noun, count in counts.items())
-        return f"{views} of {sessions} on {days}"
-
-
-def extent(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Extent:
-    """Return how many page views there are, and of how many sessions and days in a zone; an index finds each day."""
-    return Extent(
-        page_views=rows.count(),
-        sessions=rows.aggregate(found=models.Count("session_id", distinct=True))["found"],
-        days=sum(1 for _ in _days(rows.filter(timestamp__gte=EARLIEST, timestamp__lt=LATEST), zone)),
-    )
-
-
-def _days(rows: models.QuerySet[PageView], zone: ZoneInfo) -> Iterator[date]:
-    ats = rows.order_by("timestamp").values_list("timestamp", flat=True)
-    at = ats.first()
-    while at is not None:
-        day = day_of(at, zone)
-        yield day
-        at = ats.filter(timestamp__gte=start_of(day + timedelta(days=1), zone)).first()
-
-
-def chunk_size(batch_size: int | None) -> int:
-    """Return how many page views a chunk starts with; raise `ValueError` for a number out of bounds."""
-    return in_bounds(VIEWS_IN_A_CHUNK if batch_size is None else batch_size)
 
 
 def subtract_sessions(session_ids: Iterable[str], *, using: str) -> set[str]:
@@ -151,7 +91,7 @@ def _last_sealed_day(key: Key, calendar: Calendar, *, using: str) -> date | None
     return sql.current(rollups.filter(views__gt=0).order_by("-day")).values_list("day", flat=True).first()
 
 
-def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> Generator[Done, None, None]:
+def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> Generator[Progress, None, None]:
     """Move all page views of one path to another, chunk by chunk, and yield the progress after each chunk.
 
     Each chunk is one transaction with all views that some sessions have of the two paths; their counts move with them.
@@ -176,12 +116,12 @@ def merge_paths(source: str, target: str, *, batch_size: int | None = None) -> G
     return _merge(source, target, size, using=using)
 
 
-def preview_merge(source: str, target: str) -> Extent:
+def preview_merge(source: str, target: str) -> Scope:
     """Return how much `merge_paths` would move; raise what it would raise. Nothing is written."""
     source, target = _two_paths(source, target)
     using = router.db_for_write(PageView)
     _refuse_sealed_pages(source, target, using=using)
-    return extent(PageView.objects.using(using).filter(path=source), Calendar.zone_of(Calendar.objects.using(using)))
+    return scope_of(PageView.objects.using(using).filter(path=source), Calendar.zone_of(Calendar.objects.using(using)))
 
 
 def _two_paths(source: str, target: str) -> tuple[str, str]:
@@ -213,13 +153,13 @@ def _changed_by_merge(source: str, target: str) -> list[Dimension]:
     return [each for each in dimensions.rolled_up() if each.value_of(source) != each.value_of(target)]
 
 
-def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Done, None, None]:
+def _merge(source: str, target: str, size: int, *, using: str) -> Generator[Progress, None, None]:
     views = PageView.objects.using(using).filter(path=source)
     total, processed = views.count(), 0
-    for chunk in in_chunks(views, size):
+    for chunk in chunks(lambda: views, size, by="timestamp", using=using):
         sessions = {session_id for _, session_id in chunk}
         processed += sql.transact(partial(_merge_chunk, sessions, source, target, using=using), using=using)
-        yield Done(processed, max(total, processed))
+        yield Progress(processed=processed, total=max(total, processed))
     here = ActiveSession.objects.using(using).filter(current_path=source)
     sql.retrying(lambda: here.update(current_path=target), using=using)
 
@@ -259,140 +199,3 @@ def _merge_chunk(sessions: set[str], source: str, target: str, *, using: str) ->
     if source in instants:  # otherwise this transaction doesn't hold the row, and another writer may
         refresh_page_totals([source], using=using)
     return moved
-
-
-def rebuild(*, zone: str | None = None, batch_size: int | None = None) -> Generator[Done, None, None]:
-    """Make all rollups anew from the page views, in a zone, and yield how far it is.
-
-    Figures stay exact and the site stays up: first writers are told to store their views pending; then, chunk by chunk
-    of sessions, page views are taken off the rollups and made pending; when none is left, what the rollups still hold
-    is drift and goes, and the zone changes, in one transaction; then all is folded in again, as a backfill does. It may
-    be killed anywhere: run it again. Until then new views stay pending, and reading costs more.
-
-    Arguments:
-        zone: the name of the reporting zone from then on; None is settings.TIME_ZONE.
-        batch_size: page views that a chunk begins with, 1 to 10,000; None is 500.
-
-    Raises `SealedDay` when page views were pruned: those days can't be counted again. `ValueError` for what is no zone.
-    """
-    size = chunk_size(batch_size)
-    name = _zone_name(zone)
-    using = router.db_for_write(PageView)
-    sql.transact(partial(_begin_rebuild, name, using=using), using=using)
-    return _rebuild(size, using=using)
-
-
-def where_zones_differ(calendar: Calendar) -> str:
-    """Return what to do where the reporting zone is not the site's own."""
-    if calendar.sealed_before is None:
-        return "Run `manage.py backfill_aggregates --rebuild` to count all days anew in TIME_ZONE."
-    return f"{_where_sealed(calendar)} The reporting zone stays {calendar.zone!r}: set TIME_ZONE to that."
-
-
-def _where_sealed(calendar: Calendar) -> str:
-    return f"Page views before {calendar.sealed_before} were pruned, so days can't be counted anew."
-
-
-def to_rebuild(*, zone: str | None = None) -> Extent:
-    """Return what `rebuild` would count again; raise what it would raise. Nothing is written.
-
-    Arguments:
-        zone: that in which days would be reckoned; None is settings.TIME_ZONE.
-    """
-    using = router.db_for_write(PageView)
-    _refuse_sealed_days(Calendar.objects.using(using).row().first())
-    return extent(PageView.objects.using(using).all(), ZoneInfo(_zone_name(zone)))
-
-
-def _zone_name(zone: str | None) -> str:
-    name = settings.TIME_ZONE if zone is None else zone
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(
-            f"zone is {name!r}, not the name of a time zone. Use 'Europe/Amsterdam', for example."
-        ) from error
-    return name
-
-
-def _refuse_sealed_days(calendar: Calendar | None) -> None:
-    if calendar is not None and calendar.sealed_before is not None:
-        raise SealedDay(
-            where_zones_differ(calendar)
-            if calendar.zone != settings.TIME_ZONE
-            else f"{_where_sealed(calendar)} Run `manage.py verify_aggregates --repair` to set right those since then."
-        )
-
-
-def _begin_rebuild(zone: str, *, using: str) -> None:
-    """Tell the writers to store their views pending. The row is locked first, by a write."""
-    sql.upsert(
-        Calendar,
-        [(Calendar.ROW, zone, "")],
-        key=["id"],
-        changes={"zone": "keep", "next_zone": "keep"},
-        using=using,
-    )
-    calendar = sql.current(Calendar.objects.using(using).row()).get()
-    _refuse_sealed_days(calendar)
-    Calendar.objects.using(using).row().update(next_zone=zone)
-
-
-def _rebuild(size: int, *, using: str) -> Generator[Done, None, None]:
-    until = time.monotonic() + LONGEST_WRITE.total_seconds()
-    views = PageView.objects.using(using)
-    rolled_up = views.rolled_up().order_by("pk")
-    total = rolled_up.count() + views.count()
-    taken, is_over = 0, False
-    turns = sql.Turns(using)
-    while not is_over:
-        reached = 0
-        while chunk := list(rolled_up.filter(pk__gt=reached).values_list("pk", "session_id")[:size]):
-            reached = chunk[-1][0]
-            sessions = {session_id for _, session_id in chunk}
-            taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
-            yield Done(taken, max(total, taken))
-            turns.rest()
-        # Whoever saw the calendar before it said that a rebuild is under way has begun to write by then.
-        time.sleep(max(0, until - time.monotonic()))
-        if not (is_over := _change_zone(using=using)):
-            yield Done(taken, max(total, taken))
-        until = time.monotonic() + PAUSE_FOR_WRITERS.total_seconds()
-    for progress in backfill(batch_size=size):
-        done = taken + progress.processed
-        yield Done(done, max(total, done))
-
-
-def _make_pending(sessions: set[str], *, using: str) -> int:
-    sql.lock_sessions(sessions, using=using)
-    paths = subtract_sessions(sessions, using=using)
-    taken = PageView.objects.using(using).rolled_up().filter(session_id__in=sessions).update(rolled_up=False)
-    refresh_page_totals(paths, using=using)
-    return taken
-
-
-def _change_zone(*, using: str) -> bool:
-    """Change the zone, if nothing is rolled up; what is then in the rollups is drift. Tell whether the zone is changed.
-
-    It is changed, too, if another rebuild has come here first. It is not while a transaction is open, an import for
-    example, that has written to the rollups by the old zone.
-    """
-    try:
-        with transaction.atomic(using=using):
-            sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
-            rows = Calendar.objects.using(using).row()
-            rows.lock()
-            next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
-            if not next_zone:
-                return True
-            if sql.current(PageView.objects.using(using).rolled_up()[:1]):
-                return False
-            for model in (Rollup, Return, PageTotal):
-                model._base_manager.using(using).all().delete()
-            Visitor.objects.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
-            rows.update(zone=next_zone, next_zone="")
-            return True
-    except OperationalError as error:
-        if not sql.is_lock_error(error):
-            raise
-        return False

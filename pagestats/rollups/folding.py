@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,12 +13,13 @@ from django.db import router
 from django.db.models import Case, F, When
 
 from pagestats import sql
-from pagestats.conf import LARGEST_BATCH, conf
+from pagestats.conf import conf
 from pagestats.days import EARLIEST, LATEST, YEARS, start_of
 from pagestats.formats import counted
 from pagestats.hits import instant
 from pagestats.models import SILENCE_OF_THE_DEAD, Calendar, PageView, PageViewQuerySet, Run
 from pagestats.rollups.adding import add, addition, fix_reporting_zone, open_seals
+from pagestats.rollups.chunks import Progress, chunk_size, chunks
 
 
 class RebuildUnderWay(ValueError):
@@ -41,15 +42,6 @@ def _under_way(*, using: str) -> RebuildUnderWay | None:
     """Return what to say while the rollups are being rebuilt, else None."""
     next_zone = Calendar.objects.using(using).row().values_list("next_zone", flat=True).first()
     return RebuildUnderWay() if next_zone else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """How far a backfill came: page views folded in, of how many, and the new visitors among them."""
-
-    processed: int
-    total: int
-    new_visitors: int
 
 
 def begin_backfill(**result: Any) -> Run | None:
@@ -83,14 +75,7 @@ def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Genera
 
     Raises `ValueError` for any other batch size.
     """
-    return _backfill(in_bounds(conf.BACKFILL_BATCH_SIZE if batch_size is None else batch_size), run)
-
-
-def in_bounds(batch_size: int) -> int:
-    """Return a number of page views a chunk; raise `ValueError` for one out of bounds."""
-    if not 1 <= batch_size <= LARGEST_BATCH:
-        raise ValueError(f"batch_size is {batch_size}, not a number from 1 to {LARGEST_BATCH:,}.")
-    return batch_size
+    return _backfill(chunk_size(batch_size, default=conf.BACKFILL_BATCH_SIZE), run)
 
 
 def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
@@ -100,8 +85,9 @@ def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
         batch_size: page views a chunk; None is PAGESTATS_BACKFILL_BATCH_SIZE.
     """
     using = router.db_for_write(PageView)
+    size = chunk_size(batch_size, default=conf.BACKFILL_BATCH_SIZE)
     try:
-        for chunk in _chunks(batch_size or conf.BACKFILL_BATCH_SIZE, using=using):
+        for chunk in chunks(partial(foldable, using=using), size, by="pk", using=using):
             folded, _ = sql.transact(partial(_fold_chunk, chunk, using=using), using=using)
             yield folded
     except RebuildUnderWay:
@@ -127,43 +113,6 @@ def _pending(*, can_be_folded: bool, using: str) -> PageViewQuerySet:
     return PageView.objects.using(using).pending().alias(is_of_a_day=is_of_a_day).filter(is_of_a_day=int(can_be_folded))
 
 
-def _chunks(size: int, *, using: str) -> Generator[list[tuple[int, str]], None, None]:
-    """Yield the keys and sessions of pending page views, until there are none.
-
-    From where the last chunk ended: what lies before is folded, and dead index entries need not be passed.
-    """
-    reached = 0
-    turns = sql.Turns(using)
-    while True:
-        turns.rest()
-        # Anew each time: meanwhile days may be sealed.
-        pending = foldable(using=using).order_by("pk").values_list("pk", "session_id")
-        chunk = list(pending.filter(pk__gt=reached)[:size])
-        if chunk:
-            yield chunk
-        elif not reached:
-            return
-        reached = chunk[-1][0] if chunk else 0
-
-
-def in_chunks(views: PageViewQuerySet, size: int) -> Iterator[list[tuple[int, str]]]:
-    """Yield the keys and sessions of page views, the earliest first, until there are none.
-
-    From where the last chunk ended: dead index entries need not be passed.
-    """
-    reached: datetime | None = None
-    turns = sql.Turns(views.db)
-    while True:
-        turns.rest()
-        rest = views.filter(timestamp__gte=reached) if reached else views
-        chunk = list(rest.order_by("timestamp", "pk").values_list("pk", "session_id", "timestamp")[:size])
-        if chunk:
-            yield [(pk, session_id) for pk, session_id, _ in chunk]
-        elif reached is None:
-            return
-        reached = chunk[-1][2] if chunk else None
-
-
 def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, None]:
     run = carried_on or begin_backfill()
     if run is None:
@@ -183,7 +132,7 @@ def _backfill(size: int, carried_on: Run | None) -> Generator[Progress, None, No
         )
 
     try:
-        for chunk in _chunks(size, using=using):
+        for chunk in chunks(partial(foldable, using=using), size, by="pk", using=using):
             progress = sql.transact(partial(advance, chunk), using=using)
             yield progress
         status = Run.Status.FINISHED

@@ -14,16 +14,16 @@ from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Retur
 from pagestats.recording import record_heartbeat, record_page_view, record_page_views
 from pagestats.retention import erase, forget, prune
 from pagestats.rollups import (
-    Done,
-    Extent,
+    Progress,
+    Scope,
     SealedDay,
     backfill,
     backfill_status,
-    changing,
     merge_paths,
     preview_merge,
+    preview_rebuild,
     rebuild,
-    to_rebuild,
+    rebuilding,
 )
 from pagestats.rollups import (
     fold as fold_pending,
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def no_writer_is_on_its_way(monkeypatch):
-    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
 
 
 def fold(rows):
@@ -57,7 +57,7 @@ def test_views_move_with_their_figures():
     fold([("/old", "s", T0), ("/old", "t", T0 + DAY), ("/new", "s", T0 + 2 * DAY), ("/other", "s", T0 + DAY)])
     raw_views([("/old", "pending", T0)])
     record_heartbeat(a_hit(path="/old"))
-    assert list(merge_paths("/old", "/new")) == [Done(3, 3)]
+    assert list(merge_paths("/old", "/new")) == [Progress(processed=3, total=3)]
     assert sorted(PageView.objects.values_list("path", flat=True)) == ["/new"] * 4 + ["/other"]
     assert ActiveSession.objects.get().current_path == "/new"
     assert_exact()
@@ -74,10 +74,13 @@ def test_a_visitor_of_both_pages_is_one_and_both_views_stay():
 def test_a_merge_goes_on_where_it_was_stopped():
     fold((f"/{number % 2}", f"s{number}", T0 + number * DAY) for number in range(9))
     chunks = merge_paths("/0", "/1", batch_size=2)
-    assert next(chunks) == Done(2, 5)
+    assert next(chunks) == Progress(processed=2, total=5)
     chunks.close()
     assert_exact()
-    assert list(merge_paths("/0", "/1", batch_size=2)) == [Done(2, 3), Done(3, 3)]
+    assert list(merge_paths("/0", "/1", batch_size=2)) == [
+        Progress(processed=2, total=3),
+        Progress(processed=3, total=3),
+    ]
     assert_exact()
     assert list(merge_paths("/0", "/1")) == []
 
@@ -92,7 +95,7 @@ def test_a_chunk_without_counted_views_does_not_touch_the_totals():
     somebody_is_moving_it_to = {"first_viewed": T0 - DAY, "last_viewed": T0 + 2 * DAY}
     PageTotal.objects.update(**somebody_is_moving_it_to)
     chunks = merge_paths("/old", "/new", batch_size=1)
-    assert next(chunks) == Done(1, 2)
+    assert next(chunks) == Progress(processed=1, total=2)
     assert PageTotal.objects.values(*somebody_is_moving_it_to).get(path="/old") == somebody_is_moving_it_to
     list(chunks)
     assert not PageTotal.objects.filter(path="/old").exists()
@@ -108,7 +111,7 @@ def test_a_page_that_is_viewed_again_after_it_was_merged_begins_anew():
 
 def test_long_paths_are_those_that_are_stored():
     record_page_view(a_hit(path="/" + "x" * 600))
-    assert list(merge_paths("/" + "x" * 600, "/short")) == [Done(1, 1)]
+    assert list(merge_paths("/" + "x" * 600, "/short")) == [Progress(processed=1, total=1)]
 
 
 def test_what_can_not_be_merged_is_refused():
@@ -137,7 +140,7 @@ def test_pages_with_sealed_days_are_not_merged_others_are(paths):
 def test_a_dry_merge_says_what_it_would_move_and_writes_nothing():
     fold([("/old", "s", T0), ("/old", "s", T0 + DAY), ("/old", "t", T0), ("/new", "s", T0)])
     before = everything()
-    assert preview_merge("/old", "/new") == Extent(page_views=3, sessions=2, days=2)
+    assert preview_merge("/old", "/new") == Scope(page_views=3, sessions=2, days=2)
     assert everything() == before
 
 
@@ -150,7 +153,7 @@ def test_a_rebuild_reckons_all_days_in_the_new_zone(settings):
     record_page_view(a_hit(session_id="u", at=datetime(2026, 3, 14, 18, 20, tzinfo=UTC)))
     assert_exact(ZONE)  # what is stored goes on in the stored zone
     progress = list(rebuild(batch_size=2))
-    assert progress[-1] == Done(8, 8)
+    assert progress[-1] == Progress(processed=8, total=8)
     assert Calendar.objects.values_list("zone", "next_zone").get() == ("Asia/Kathmandu", "")
     assert not PageView.objects.pending().exists()
     assert_exact("Asia/Kathmandu")
@@ -226,7 +229,7 @@ def test_sealed_days_are_not_rebuilt(settings):
     fold([("/a", "s", T0), ("/a", "s", T0 + 3 * DAY)])
     list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
     before = everything()
-    for refused in (rebuild, to_rebuild):
+    for refused in (rebuild, preview_rebuild):
         with pytest.raises(SealedDay, match="Page views before 2026-03-16 were pruned"):
             refused()
     with pytest.raises(SealedDay, match=r"anew\. Run `manage.py verify_aggregates --repair` to set right those since"):
@@ -253,7 +256,7 @@ def test_a_site_without_page_views_is_rebuilt_too():
 def test_a_dry_rebuild_says_what_it_would_count_and_writes_nothing():
     fold([("/a", "s", T0), ("/a", "s", T0 + DAY)])
     before = everything()
-    assert to_rebuild() == Extent(page_views=2, sessions=1, days=2)
+    assert preview_rebuild() == Scope(page_views=2, sessions=1, days=2)
     assert everything() == before
 
 

@@ -15,13 +15,13 @@ from pagestats.retention import (
     forget,
     has_sealed_days,
     kept_from,
+    preview_erase,
+    preview_forget,
+    preview_prune,
     prune,
     sweep_visitors,
-    to_erase,
-    to_forget,
-    to_prune,
 )
-from pagestats.rollups import Done, Extent, RebuildUnderWay, SealedDay, backfill, rebuild, verify
+from pagestats.rollups import Progress, RebuildUnderWay, Scope, SealedDay, backfill, rebuild, verify
 from tests.factories import T0, a_hit, raw_views
 from tests.oracle import expected_rollups, stored_rollups
 from tests.stored import assert_rolled_up, everything
@@ -179,7 +179,7 @@ def test_a_session_with_sealed_days_is_forgotten_and_not_erased():
     fold([("/a", "s", T0), ("/a", "s", T0 + 3 * DAY)])
     list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
     before = everything()
-    for refused in (erase, to_erase):
+    for refused in (erase, preview_erase):
         with pytest.raises(SealedDay, match=r"the last of 2026-03-14, were pruned.*--forget"):
             refused("s")
     assert everything() == before
@@ -210,7 +210,7 @@ def test_the_empty_row_of_a_session_that_is_gone_is_swept_up_after_an_hour(djang
 def test_a_dry_erasure_says_what_it_would_erase_and_writes_nothing():
     fold([("/a", "s", T0), ("/b", "s", T0 + DAY)])
     before = everything()
-    assert to_erase("s") == to_forget("s") == Extent(page_views=2, sessions=1, days=2)
+    assert preview_erase("s") == preview_forget("s") == Scope(page_views=2, sessions=1, days=2)
     assert everything() == before
 
 
@@ -231,7 +231,7 @@ def test_pruning_deletes_page_views_and_changes_no_figure():
     before = derived()
     late = list(PageView.objects.filter(timestamp__gte=datetime(2026, 3, 15, 23, tzinfo=UTC)).values_list("pk"))
     progress = list(prune(BEFORE, at=TODAY, batch_size=2))
-    assert progress == [Done(2, 3), Done(3, 3)]
+    assert progress == [Progress(processed=2, total=3), Progress(processed=3, total=3)]
     assert sorted(PageView.objects.values_list("pk")) == sorted(late)
     assert derived() == before
     assert Calendar.objects.values_list("sealed_before", "sealed_on").get() == (BEFORE, date(2026, 3, 19))
@@ -252,7 +252,7 @@ def test_a_pruning_that_was_stopped_is_carried_on_by_the_next():
     next(chunks)
     chunks.close()
     assert Run.objects.get(kind=Run.Kind.PRUNE).status == "stopped"
-    assert list(prune(date(2026, 3, 1), at=TODAY)) == [Done(3, 3, earlier=1)]
+    assert list(prune(date(2026, 3, 1), at=TODAY)) == [Progress(processed=3, total=3, earlier=1)]
     assert (Run.objects.get(kind=Run.Kind.PRUNE).status, Seal.objects.count()) == ("finished", 1)
     after = everything()
     assert list(prune(BEFORE, at=TODAY)) == list(prune(date(2026, 3, 1), at=TODAY)) == []
@@ -263,7 +263,7 @@ def test_a_pruning_that_was_stopped_is_carried_on_by_the_next():
 def test_a_seal_is_never_moved_back():
     a_site()
     prune(BEFORE, at=TODAY)  # sealed, and killed before the first chunk
-    assert list(prune(date(2026, 3, 15), at=TODAY)) == [Done(3, 3)]
+    assert list(prune(date(2026, 3, 15), at=TODAY)) == [Progress(processed=3, total=3)]
     assert (Calendar.objects.get().sealed_before, Seal.objects.count()) == (BEFORE, 1)
 
 
@@ -329,7 +329,7 @@ def test_pending_page_views_before_the_boundary_refuse_the_pruning():
     a_site()
     raw_views([("/a", "s", T0), ("/a", "s", T0 + 4 * DAY)])
     before = everything()
-    for refused in (prune, to_prune):
+    for refused in (prune, preview_prune):
         with pytest.raises(PendingViews, match=r"1 pending page view before 2026-03-16 .* backfill_aggregates"):
             refused(BEFORE, at=TODAY)
     assert everything() == before
@@ -374,7 +374,7 @@ def test_where_nothing_is_old_enough_nothing_is_sealed():
 def test_a_dry_pruning_says_what_it_would_delete_and_writes_nothing():
     a_site()
     before = everything()
-    assert to_prune(BEFORE, at=TODAY) == Extent(page_views=3, sessions=3, days=2)
+    assert preview_prune(BEFORE, at=TODAY) == Scope(page_views=3, sessions=3, days=2)
     assert everything() == before
 
 

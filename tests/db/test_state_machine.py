@@ -42,7 +42,7 @@ from pagestats.retention import (
     prune,
     sweep_visitors,
 )
-from pagestats.rollups import Done, backfill, changing, fold, merge_paths, rebuild, repair, verify
+from pagestats.rollups import Progress, backfill, fold, merge_paths, rebuild, rebuilding, repair, verify
 from pagestats.stats import report, snapshot
 from tests.factories import A_SECTION, HOUR, MILLISECOND, MINUTE
 from tests.oracle import (
@@ -415,7 +415,7 @@ class PageStatistics(RuleBasedStateMachine):
                 merge_paths(source, target)
             return
         done = list(merge_paths(source, target, batch_size=batch_size))
-        assert (done[-1] if done else Done(0, 0)) == Done(moved, moved)
+        assert (done[-1] if done else Progress()) == Progress(processed=moved, total=moved)
         self.rows_changed = True
 
     @rule(zone=st.sampled_from(ZONES), batch_size=sizes, is_damaged=st.booleans(), data=st.data())
@@ -642,7 +642,7 @@ def run(*, examples: int, steps: int, **asked: int | None) -> None:
     with (
         override_settings(TIME_ZONE=ZONE, PAGESTATS_CONTENT={}),
         # Nobody else writes.
-        mock.patch.object(changing, "LONGEST_WRITE", NO_TIME),
+        mock.patch.object(rebuilding, "LONGEST_WRITE", NO_TIME),
     ):
         run_state_machine_as_test(machine, settings=settings)
 

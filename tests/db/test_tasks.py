@@ -12,7 +12,6 @@ from pagestats import retention, rollups, tasks
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageView, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view
-from pagestats.rollups import changing
 from tests.factories import T0, a_hit, now_by_the_clock, raw_views, run_command
 from tests.oracle import expected_rollups, stored_rollups
 
@@ -67,10 +66,9 @@ def test_pruning_keeps_what_the_setting_says_and_goes_on_in_the_next_task(settin
     assert tasks.prune() == 0
     settings.PAGESTATS_KEEP_PAGE_VIEWS = timedelta(days=3)
     monkeypatch.setattr(tasks, "BUDGET", timedelta(0))
-    monkeypatch.setattr(changing, "VIEWS_IN_A_CHUNK", 1)
-    assert tasks.prune() == 1
+    assert tasks.prune(batch_size=1) == 1
     assert queued() == [("pagestats.tasks.prune", ())]
-    assert tasks.prune() == 2
+    assert tasks.prune(batch_size=1) == 2
     assert PageView.objects.count() == 4
     OrmQ.objects.all().delete()
     assert tasks.prune() == 0

@@ -20,7 +20,17 @@ from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Run, Seal, Visitor
 from pagestats.recording import record_page_views
-from pagestats.rollups import Drift, backfill, begin_verification, rebuild, repair, slices, verify, verifying
+from pagestats.rollups import (
+    Drift,
+    backfill,
+    begin_verification,
+    rebuild,
+    repair,
+    slices,
+    verification,
+    verify,
+    verifying,
+)
 from tests.factories import HOUR, T0, a_hit, raw_views, run_command
 from tests.oracle import expected_rollups, rolled_back, stored_rollups
 from tests.workers import Signals, Team
@@ -672,12 +682,12 @@ def test_what_a_killed_link_of_a_verification_had_done_counts_once(monkeypatch: 
     monkeypatch.setattr(verifying, "VIEWS_IN_A_SLICE", 5)
     record_page_views(a_hit(path=f"/{n}", session_id=f"s{n}") for n in range(30))
     begin_verification(link=0)
-    killed = verifying.verification(Run.objects.get(), left=Run.Status.RUNNING)
+    killed = verification(Run.objects.get(), left=Run.Status.RUNNING)
     for _ in range(5):
         next(killed)
     killed.close()
     assert Run.objects.get().processed > 0
-    for _ in verifying.verification(Run.objects.get(), left=Run.Status.RUNNING):
+    for _ in verification(Run.objects.get(), left=Run.Status.RUNNING):
         pass
     assert (Run.objects.get().processed, Run.objects.get().result["page_views"]) == (90, 30)
 
@@ -685,7 +695,7 @@ def test_what_a_killed_link_of_a_verification_had_done_counts_once(monkeypatch: 
 @pytest.mark.django_db(transaction=True)
 def test_a_verification_tells_the_seal_that_came_meanwhile() -> None:
     record_page_views(a_hit(at=T0 + days * DAY) for days in range(5))
-    checked = verifying.verification(begin_verification())
+    checked = verification(begin_verification())
     next(checked)
     list(retention.prune(TODAY + DAY, at=T0 + 9 * DAY))
     assert [drift for each in checked for drift in each.drift] == []

@@ -22,7 +22,7 @@ from pagestats.days import DAY
 from pagestats.hits import Hit
 from pagestats.models import Calendar, PageView, Visitor
 from pagestats.recording import record_page_view, record_page_views
-from pagestats.rollups import SealedDay, backfill, changing
+from pagestats.rollups import SealedDay, backfill, rebuilding
 from pagestats.rollups.recount import start_of
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
@@ -49,7 +49,7 @@ def work(share: tuple[str, int], signals: Signals) -> Counter[str]:
     """
     kind, seed = share
     chance = random.Random(seed)
-    changing.LONGEST_WRITE = timedelta(seconds=0.5)
+    rebuilding.LONGEST_WRITE = timedelta(seconds=0.5)
     met: Counter[str] = Counter()
     began = time.monotonic()
     day = 0
@@ -246,7 +246,7 @@ def test_a_transaction_that_began_before_a_pruning_adds_nothing_to_sealed_days(i
 
 
 def test_a_rebuild_sees_what_was_committed_while_it_waited(isolation: str, monkeypatch) -> None:
-    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
+    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
     late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
     record_page_view(Hit(path="/a", session_id="before", at=late))
     beside = Beside(lambda: record_page_view(Hit(path="/b", session_id="import", at=late - 30 * DAY)))
@@ -272,8 +272,8 @@ def test_a_rebuild_sees_what_was_committed_while_it_waited(isolation: str, monke
 
 @pytest.mark.parametrize("day", [0, 30], ids=["a day with figures", "a day without"])
 def test_a_rebuild_waits_for_a_long_transaction_and_lets_others_write(monkeypatch, day) -> None:
-    monkeypatch.setattr(changing, "LONGEST_WRITE", timedelta(0))
-    monkeypatch.setattr(changing, "PAUSE_FOR_WRITERS", timedelta(seconds=0.1))
+    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
+    monkeypatch.setattr(rebuilding, "PAUSE_FOR_WRITERS", timedelta(seconds=0.1))
     late = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)  # another day in Amsterdam than in UTC
     record_page_view(Hit(path="/a", session_id="before", at=late))
     has_written, may_commit = threading.Event(), threading.Event()
@@ -317,10 +317,10 @@ from tests.workers import set_up
 
 set_up(sys.argv[1])
 from pagestats import retention, rollups
-from pagestats.rollups import changing
+from pagestats.rollups import rebuilding
 from tests.processes.test_changing_at_once import AT
 
-changing.LONGEST_WRITE = timedelta(0)
+rebuilding.LONGEST_WRITE = timedelta(0)
 work = {
     "prune": lambda: retention.prune(date(2026, 3, 22), at=AT, batch_size=5),
     "rebuild": lambda: rollups.rebuild(zone="UTC", batch_size=5),

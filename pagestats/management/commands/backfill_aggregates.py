@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
-from pagestats.rollups import Progress, backfill, backfill_status, rebuild, refuse_while_rebuilding, to_rebuild
+from pagestats.rollups import Progress, backfill, backfill_status, preview_rebuild, rebuild, refuse_while_rebuilding
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
@@ -102,7 +102,7 @@ class Command(StatsCommand):
         """Rebuild all rollups, with one progress bar for both halves of the work."""
         try:
             if dry_run:
-                self.stdout.write(f"Would rebuild the rollups of {to_rebuild()}, in {settings.TIME_ZONE}")
+                self.stdout.write(f"Would rebuild the rollups of {preview_rebuild()}, in {settings.TIME_ZONE}")
                 return
             with tqdm(unit=" views", disable=quietly or None) as bar:
                 for done in rebuild(batch_size=batch_size):

@@ -31,7 +31,7 @@ class Command(StatsCommand):
         session = id_in_cookie(session)
         verb, verb_done = ("anonymise", "Anonymised") if forget else ("erase", "Erased")
         try:
-            found = retention.to_forget(session) if forget else retention.to_erase(session)
+            found = retention.preview_forget(session) if forget else retention.preview_erase(session)
             is_sealed = retention.has_sealed_days(session)
             is_here = retention.is_here(session)
             if not dry_run:

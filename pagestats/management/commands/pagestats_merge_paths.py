@@ -10,7 +10,7 @@ from pagestats.formats import counted
 from pagestats.intake import is_known
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
-from pagestats.rollups import Done, merge_paths, preview_merge
+from pagestats.rollups import Progress, merge_paths, preview_merge
 from pagestats.stats import has_views
 
 
@@ -31,7 +31,7 @@ class Command(StatsCommand):
 
     def handle(self, *, source: str, target: str, batch_size: int | None, dry_run: bool, **options: Any) -> None:
         """Merge, with a progress bar."""
-        done = Done(0, 0)
+        done = Progress()
         try:
             to_move = preview_merge(source, target)
             _refuse_no_page(target)

@@ -11,7 +11,7 @@ from pagestats import retention
 from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size, day
 from pagestats.management.base import StatsCommand
-from pagestats.rollups import Done
+from pagestats.rollups import Progress
 
 
 class Command(StatsCommand):
@@ -42,11 +42,11 @@ class Command(StatsCommand):
             raise CommandError(
                 "PAGESTATS_KEEP_PAGE_VIEWS is None: page views are kept for ever. Set it, or use --before DATE."
             )
-        done = Done(0, 0)
+        done = Progress()
         try:
             if dry_run:
-                extent = retention.to_prune(before, at=now)
-                self.stdout.write(f"Would delete {extent}, before {retention.bound_of(before)}")
+                scope = retention.preview_prune(before, at=now)
+                self.stdout.write(f"Would delete {scope}, before {retention.bound_of(before)}")
                 return
             chunks = retention.prune(before, at=now, batch_size=batch_size)
             bound = retention.bound_of(before)
