@@ -21,14 +21,16 @@ from django.urls import include, path, resolve, reverse
 from django.utils.translation import gettext_lazy
 
 from example_project.blog.models import Post
+from pagestats import dimensions
 from pagestats.api import openapi
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageView, Seal
 from pagestats.recording import record_heartbeat, record_page_view
+from pagestats.stats import Refused
 from pagestats.tallies import tallies
 from tests import ROOT
 from tests.agents import CHROME, GOOGLEBOT
-from tests.factories import CONTENT, T0, Failing, a_hit, raw_views
+from tests.factories import A_SECTION, CONTENT, T0, Failing, a_hit, raw_views
 
 SESSION = "0b5e0d38-5c9e-4e3a-9a5c-0b1e0f1f2a3b"
 STATS, PAGE_VIEWS, HEARTBEATS = "/api/stats/", "/api/stats/page-views/", "/api/stats/heartbeats/"
@@ -214,6 +216,46 @@ def test_a_report_is_that_of_the_range_as_objects(settings):
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "schema"),
+    [
+        (STATS, openapi.STATS),
+        (f"{STATS}active/", openapi.ACTIVE),
+        (f"{REPORT}?start=2026-03-14&end=2026-03-14&dimension=page&by=hour&compare=true", openapi.REPORT),
+    ],
+)
+def test_an_answer_has_the_fields_of_its_schema(asked, schema):
+    record_page_view(a_hit(path="/hello", at=T0))
+    record_heartbeat(a_hit(path="/hello", at=instant(None)))
+    assert_fields(a_reader().get(asked).json(), schema)
+
+
+def assert_fields(value, schema):
+    """Compare the fields of objects with those of their schema, however deep; a list needs a row."""
+    if "items" in schema:
+        assert value
+        for row in value:
+            assert_fields(row, schema["items"])
+    for name, inner in schema.get("properties", {}).items():
+        assert value.keys() == schema["properties"].keys()
+        assert_fields(value[name], inner)
+
+
+@pytest.mark.parametrize("is_public", [False, True])
+def test_each_dimension_of_the_register_may_be_asked_for(settings, monkeypatch, is_public):
+    def refuse(**arguments):
+        raise Refused(f"{arguments['dimension']} of {arguments['value']}, public: {arguments['public']}")
+
+    settings.PAGESTATS_PUBLIC = is_public
+    monkeypatch.setattr("pagestats.api.viewset.report", refuse)
+    client = Client() if is_public else a_reader()
+    asked = f"{REPORT}?{DAY}&dimension=section&value=blog"
+    assert client.get(asked).json()["detail"] == "dimension is 'section'. Use page."
+    with dimensions.also(A_SECTION):
+        answer = client.get(asked)
+        assert (answer.status_code, answer.json()["detail"]) == (400, f"section of blog, public: {is_public}")
+
+
 def test_a_report_of_a_page_is_compared_where_that_is_asked_for(settings):
     settings.PAGESTATS_IDENTITY = "cookie"
     for path_ in ("/a", "/b"):
@@ -265,7 +307,7 @@ def test_rows_of_a_report_are_searched(settings, monkeypatch):
         (f"{DAY}&by=week", "by is 'week'. Use day or hour."),
         (f"{DAY}&dimension=country", "dimension is 'country'. Use page."),
         (f"{DAY}&value=/a", "value is '/a', of no dimension."),
-        (f"{DAY}&dimension=page&value=%00", "with a NUL character"),
+        (f"{DAY}&dimension=page&value=%00", "value is '\\x00', with a NUL character"),
         (f"{DAY}&compare=1", "compare is '1'. Use true or false."),
         (f"{DAY}&limit=1001", "limit is '1001', not a whole number from 0 to 1000."),
         (f"{DAY}&offset=-1", "offset is '-1', not a whole number from 0 to 1000000."),

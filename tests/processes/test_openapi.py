@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import warnings
-from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,14 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from pytest_django.live_server_helper import LiveServer
 
-from pagestats import api, openapi
+from pagestats import dimensions
+from pagestats.api import openapi
 from pagestats.hits import instant
+from pagestats.intake import Drop, answers, beacons, eligibility
 from pagestats.models import PageView
 from pagestats.recording import record_page_view
 from tests.agents import CHROME
-from tests.factories import a_hit
+from tests.factories import A_SECTION, a_hit
 
 urlpatterns = [
     path("api/", include("pagestats.urls")),
@@ -83,15 +84,24 @@ def test_each_status_that_a_test_of_the_api_knows_is_described():
     sent = {"204", "400", "403", "404", "411", "413", "415", "429", "503"}
     for name in ("page-views", "heartbeats"):
         assert set(operations[f"/api/stats/{name}/"]["post"]["responses"]) == sent
-    refusals = [
-        api.InvalidBody,
-        api.UnknownPath,
-        api.LengthRequired,
-        api.TooLarge,
-        api.UnsupportedMedia,
-        api.Unavailable,
-    ]
-    assert {HTTPStatus(refusal.status_code) for refusal in refusals} <= openapi.SENDING.keys()
+    drops = [drop for module in (beacons, eligibility, answers) for drop in vars(module).values() if type(drop) is Drop]
+    assert len(drops) > 10
+    assert {drop.status for drop in drops} <= openapi.SENDING.keys()
+
+
+def test_the_dimensions_of_the_register_are_described():
+    def parameter():
+        [found] = [
+            parameter
+            for parameter in described()["paths"]["/api/stats/report/"]["get"]["parameters"]
+            if parameter["name"] == "dimension"
+        ]
+        return found
+
+    assert parameter()["schema"]["enum"] == ["page"]
+    with dimensions.also(A_SECTION):
+        assert parameter()["schema"]["enum"] == ["page", "section"]
+        assert "`section` (Sections)" in parameter()["description"]
 
 
 @pytest.mark.parametrize(("identity", "fields"), [("anonymous", {"path"}), ("client", {"path", "session_id"})])
