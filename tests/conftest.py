@@ -21,6 +21,9 @@ hypothesis.settings.register_profile("pagestats", deadline=None)
 hypothesis.settings.load_profile("pagestats")
 
 pytest_plugins = ["tests.browsing"]
+# What these check is shown as if it stood in a test.
+for module in ("clusters", "described_site", "killed_backfill", "ranges", "state_machine", "stored"):
+    pytest.register_assert_rewrite(f"tests.{module}")
 
 TESTS = Path(__file__).parent
 ALLOWED_SKIPS = TESTS / "allowed_skips.txt"

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import hypothesis
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 from django.test import override_settings
 from hypothesis import strategies as st
@@ -59,8 +59,6 @@ from tests.oracle import (
     visitors_added_up,
     visitors_counted,
 )
-
-pytestmark = pytest.mark.slow("hundreds of made-up lives of a site")
 
 ZONE = "Europe/Berlin"
 ZONES = [ZONE, "Asia/Kathmandu"]
@@ -651,29 +649,3 @@ def run(*, examples: int, steps: int, **asked: int | None) -> None:
 def sections_are_counted():
     with dimensions.also(A_SECTION), also_counting(A_SECTION.name, A_SECTION.value_of):
         yield
-
-
-@pytest.mark.django_db
-def test_any_mix_of_writers_is_exact_for_one_more_dimension():
-    with sections_are_counted():
-        run(examples=8 if connection.vendor == "sqlite" else 5, steps=25)
-
-
-@pytest.mark.prove
-@pytest.mark.timeout(3600)
-@pytest.mark.django_db
-def test_a_long_mix_of_writers_is_exact_for_one_more_dimension():
-    with sections_are_counted():
-        run(examples=60, steps=40, after_a_step=3, at_the_end=None)
-
-
-@pytest.mark.django_db
-def test_any_mix_of_writers_leaves_the_truth_after_each_step():
-    run(examples=8 if connection.vendor == "sqlite" else 5, steps=25)
-
-
-@pytest.mark.prove
-@pytest.mark.timeout(3600)
-@pytest.mark.django_db
-def test_a_long_mix_of_writers_leaves_the_truth_after_each_step():
-    run(examples=60, steps=40, after_a_step=3, at_the_end=None)
