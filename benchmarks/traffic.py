@@ -44,7 +44,7 @@ def store(count: int, *, days: int, pending: bool = False, paths: int = PATHS, b
 
     from pagestats.models import Calendar, PageView
 
-    Calendar.objects.get_or_create(pk=Calendar.ROW, defaults={"zone": "UTC"})
+    Calendar.unguarded.bulk_create([Calendar(pk=Calendar.ROW, zone="UTC")], ignore_conflicts=True)
     table, columns = PageView._meta.db_table, "path, page_type, session_id, timestamp, rolled_up"
     traffic = views(count, days=days, paths=paths, begin=begin)
     rows = ((page, "", who, at, not pending) for page, who, at in traffic)

@@ -12,23 +12,24 @@ from django.utils.translation import gettext_lazy as _
 
 from pagestats.conf import conf
 from pagestats.fields import ExactCharField, PartialIndex
+from pagestats.guarded import GuardedModel, GuardedQuerySet, UnguardedQuerySet
 from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH, instant
 
 
 class PageViewQuerySet(models.QuerySet["PageView"]):
-    """Page views, described."""
+    """Page views, by whether the rollups contain them."""
 
     def pending(self) -> PageViewQuerySet:
-        """Return the views that no rollup contains yet."""
+        """Return the page views that no rollup contains yet."""
         return self.filter(rolled_up=False)
 
     def rolled_up(self) -> PageViewQuerySet:
-        """Return the views that the rollups contain."""
+        """Return the page views that the rollups contain."""
         return self.filter(rolled_up=True)
 
 
 class PageView(models.Model):
-    """A hit that was counted. A fact: everything but the active sessions can be derived from these rows."""
+    """A hit that was counted. Page views are facts: the visitors, totals, rollups and returns are derived from them."""
 
     path = ExactCharField(_("path"), max_length=PATH_LENGTH)
     page_type = ExactCharField(_("page type"), max_length=PAGE_TYPE_LENGTH, blank=True, default="")
@@ -37,7 +38,10 @@ class PageView(models.Model):
     rolled_up = models.BooleanField(
         _("rolled up"),
         db_default=False,
-        help_text=_("False: pending. A row that came by any other door than record_page_view is, until a backfill."),
+        help_text=_(
+            "False while no rollup contains this page view. A page view that pagestats did not record itself (a"
+            " fixture, bulk_create, plain SQL) stays pending until a backfill."
+        ),
     )
 
     objects = PageViewQuerySet.as_manager()
@@ -50,7 +54,8 @@ class PageView(models.Model):
             models.Index(fields=["path", "timestamp"], name="pagestats_view_path"),
             models.Index(fields=["timestamp"], name="pagestats_view_time"),
             PartialIndex(fields=["rolled_up", "id"], name="pagestats_view_pending", where=models.Q(rolled_up=False)),
-            # Left out where no index is partial: there it would cost each view, and save little.
+            # Made only by databases that support partial indexes: elsewhere it would slow down each page view, and save
+            # little.
             PartialIndex(
                 fields=["path", "timestamp"], name="pagestats_view_pending_path", where=models.Q(rolled_up=False)
             ),
@@ -61,7 +66,7 @@ class PageView(models.Model):
 
 
 class Stats(PageView):
-    """What the permission `pagestats.view_stats`, and the entry *Page stats* in the menu of an admin, belong to."""
+    """The owner of the permission `pagestats.view_stats` and of the entry *Page stats* in the menu of an admin."""
 
     class Meta:
         proxy = True
@@ -78,12 +83,12 @@ class ActiveSessionQuerySet(models.QuerySet["ActiveSession"]):
         return self.filter(last_seen__gt=at - conf.SESSION_TIMEOUT)
 
     def stale(self, at: datetime) -> ActiveSessionQuerySet:
-        """Return the sessions that have left. Exactly as old as the timeout is neither active nor stale."""
+        """Return the sessions that have left. A session exactly as old as the timeout is neither active nor stale."""
         return self.filter(last_seen__lt=at - conf.SESSION_TIMEOUT)
 
 
 class ActiveSession(models.Model):
-    """A session that was on the site a moment ago, and where."""
+    """A session that was on the site a moment ago, and the path it was on."""
 
     session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH, primary_key=True)
     current_path = ExactCharField(_("current path"), max_length=PATH_LENGTH)
@@ -100,25 +105,36 @@ class ActiveSession(models.Model):
         return f"{self.session_id} on {self.current_path}"
 
 
-class Visitor(models.Model):
+REPAIR = (
+    "Run `manage.py backfill_aggregates` to roll up pending page views, or `manage.py verify_aggregates --repair` to"
+    " correct what differs from the page views."
+)
+
+
+class Visitor(GuardedModel):
     """A session that was ever seen. Its row is the lock of the session: every writer of rollups takes it first.
 
-    The columns are None while the row is a lock and nothing else: the session has no rolled-up view. By its `version`,
-    who read something of the session and is about to write sees whether anybody else wrote in between.
+    The other columns are None while the row is nothing but a lock: the session has no rolled-up page view. Each write
+    to the session increments `version`. A writer that has read something of the session can tell by it whether anyone
+    else has written since.
     """
+
+    INSTEAD = f"Run `manage.py pagestats_erase SESSION` to remove a session. {REPAIR}"
 
     session_id = ExactCharField(_("session"), max_length=SESSION_ID_LENGTH, primary_key=True)
     first_seen = models.DateTimeField(_("first seen"), null=True)
     last_day = models.DateField(_("last reporting day"), null=True)
     version = models.BigIntegerField(
-        _("version"), db_default=0, help_text=_("Counted on by who writes anything of the session.")
+        _("version"), db_default=0, help_text=_("Incremented on every write to this session (optimistic lock).")
     )
     last_sealed_day = models.DateField(
-        _("last sealed reporting day"), null=True, help_text=_("Of the views of this session that were pruned.")
+        _("last sealed reporting day"),
+        null=True,
+        help_text=_("The last reporting day of those page views of this session that were pruned."),
     )
 
     BLANK: ClassVar[dict[str, None]] = {"first_seen": None, "last_day": None, "last_sealed_day": None}
-    """The columns of a row that is a lock and nothing else."""
+    """The columns of a row that is nothing but a lock."""
 
     class Meta:
         verbose_name = _("visitor")
@@ -128,8 +144,10 @@ class Visitor(models.Model):
         return self.session_id
 
 
-class PageTotal(models.Model):
-    """The figures of one path since tracking began, without its pending views."""
+class PageTotal(GuardedModel):
+    """The all-time figures of one path, without its pending page views."""
+
+    INSTEAD = REPAIR
 
     path = ExactCharField(_("path"), max_length=PATH_LENGTH, primary_key=True)
     views = models.BigIntegerField(_("views"))
@@ -149,11 +167,14 @@ class PageTotal(models.Model):
 DIMENSION_LENGTH = 32
 
 
-class Rollup(models.Model):
-    """The figures of one reporting day for one value of one dimension; they add up over days, `visitors` does not.
+class Rollup(GuardedModel):
+    """The counts of one reporting day for one value of one dimension.
 
-    ("site", "") is the whole site, ("page", path) a page.
+    ("site", "") is the whole site, ("page", path) a page. Views and new visitors of several days can be added up;
+    visitors can't, since one visitor may come on each of these days: see `Return`.
     """
+
+    INSTEAD = REPAIR
 
     pk = models.CompositePrimaryKey("dimension", "value", "day")
     dimension = ExactCharField(_("dimension"), max_length=DIMENSION_LENGTH)
@@ -161,7 +182,7 @@ class Rollup(models.Model):
     day = models.DateField(_("reporting day"))
     views = models.BigIntegerField(_("views"))
     visitors = models.BigIntegerField(_("visitors"), help_text=_("Distinct sessions of the day."))
-    new_visitors = models.BigIntegerField(_("new visitors"), help_text=_("Those never seen on a day before."))
+    new_visitors = models.BigIntegerField(_("new visitors"), help_text=_("Visitors never seen on an earlier day."))
 
     class Meta:
         verbose_name = _("rollup")
@@ -171,12 +192,15 @@ class Rollup(models.Model):
         return f"{self.dimension} {self.value} on {self.day}"
 
 
-class Return(models.Model):
-    """How many visitors of a day were last seen on the earlier `previous_day`, in that dimension and value.
+class Return(GuardedModel):
+    """How many visitors of a day were last seen on the earlier `previous_day`, for one value of one dimension.
 
-    What makes visitors of any range exact: each visitor-day of a range but the session's first one in it has its
-    previous day in the range too, and is taken off once.
+    These rows make the visitors of any range exact. Summing daily visitors counts a returning visitor once per day.
+    Each of those days except the first has a Return row whose `previous_day` is also in the range, so subtracting those
+    rows leaves each visitor counted once.
     """
+
+    INSTEAD = REPAIR
 
     pk = models.CompositePrimaryKey("dimension", "value", "previous_day", "day")
     dimension = ExactCharField(_("dimension"), max_length=DIMENSION_LENGTH)
@@ -193,44 +217,55 @@ class Return(models.Model):
         return f"{self.dimension} {self.value} on {self.day}, before on {self.previous_day}"
 
 
-class CalendarQuerySet(models.QuerySet["Calendar"]):
-    """The calendar, which is one row."""
+class CalendarQuerySet(GuardedQuerySet["Calendar"]):
+    """The calendar, which is one row, to read."""
 
     def row(self) -> CalendarQuerySet:
-        """Return the one row, which is there once anything was counted."""
+        """Return the one row. It exists once anything was counted."""
+        return self.filter(pk=Calendar.ROW)
+
+
+class UnguardedCalendarQuerySet(UnguardedQuerySet["Calendar"]):
+    """The calendar, to write."""
+
+    def row(self) -> UnguardedCalendarQuerySet:
+        """Return the one row."""
         return self.filter(pk=Calendar.ROW)
 
     def lock(self) -> bool:
-        """Lock the row until the transaction ends, and tell whether there is one.
+        """Lock the row until the transaction ends, and return whether there is one.
 
-        By a write: as the first statement of a transaction, SQLite waits for its turn.
+        A write locks it: when that is the first statement of a transaction, SQLite waits for its turn.
         """
         return bool(self.row().update(zone=models.F("zone")))
 
 
-class Calendar(models.Model):
-    """The one row that says how days are reckoned, and which of them are sealed."""
+class Calendar(GuardedModel):
+    """One row: the zone in which reporting days are computed, and which of them are sealed."""
 
+    INSTEAD = (
+        "Run `manage.py backfill_aggregates --rebuild` to change the reporting zone, or `manage.py pagestats_prune` to"
+        " seal days."
+    )
     ROW = 1
 
     zone = models.CharField(
-        _("reporting zone"), max_length=64, help_text=_("That of the site when its first view was rolled up.")
+        _("reporting zone"), max_length=64, help_text=_("The site's TIME_ZONE when its first page view was rolled up.")
     )
     next_zone = models.CharField(
         _("next reporting zone"),
         max_length=64,
         blank=True,
         default="",
-        help_text=_("Not empty while the rollups are rebuilt: until that is done, every new view stays pending."),
+        help_text=_("Set while the rollups are rebuilt. Until the rebuild is done, every new page view stays pending."),
     )
     sealed_before = models.DateField(
-        _("sealed before"), null=True, help_text=_("Page views of earlier reporting days were pruned.")
+        _("sealed before"), null=True, help_text=_("Page views of reporting days before this one were pruned.")
     )
-    sealed_on = models.DateField(
-        _("sealed on"), null=True, help_text=_("The reporting day on which page views were pruned last.")
-    )
+    sealed_on = models.DateField(_("sealed on"), null=True, help_text=_("The reporting day of the latest pruning."))
 
-    objects = CalendarQuerySet.as_manager()
+    objects: ClassVar = CalendarQuerySet.as_manager()
+    unguarded: ClassVar = UnguardedCalendarQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("calendar")
@@ -241,24 +276,26 @@ class Calendar(models.Model):
 
     @classmethod
     def zone_of(cls, rows: models.QuerySet[Calendar]) -> ZoneInfo:
-        """Return the zone that is stored in some rows of this table, else the one that is about to be."""
+        """Return the zone stored in some rows of this table, or else the zone that the first page view will store."""
         return cls.zone_named(rows.filter(pk=cls.ROW).values_list("zone", flat=True).first())
 
     @classmethod
     def zone_named(cls, stored: str | None) -> ZoneInfo:
-        """Return the zone of that name; None: nothing is stored, and the first view will store the site's."""
+        """Return the zone of that name. None, nothing is stored yet, stands for the site's TIME_ZONE."""
         return ZoneInfo(stored or settings.TIME_ZONE)
 
 
-class Seal(models.Model):
-    """A boundary at which page views were pruned: what a session viewed on both its sides is known only in part."""
+class Seal(GuardedModel):
+    """A day before which page views were pruned. A session that came on both sides of it is known only in part."""
+
+    INSTEAD = "Run `manage.py pagestats_prune` to prune page views and seal their days."
 
     before = models.DateField(_("sealed before"), primary_key=True)
     open_from = models.DateField(
         _("open from"),
         help_text=_(
-            "The earliest day of which a view was recorded after the pruning. Of earlier days, each return across the"
-            " seal was counted while the page views on both its sides were there."
+            "The earliest reporting day of a page view that was recorded after the pruning. Returns across the seal to"
+            " earlier days were counted while the page views on both sides were stored."
         ),
     )
 
@@ -274,12 +311,12 @@ class SaltQuerySet(models.QuerySet["Salt"]):
     """Salts, by their age."""
 
     def expired(self, today: date) -> SaltQuerySet:
-        """Return the salts that are two days old or more: yesterday's is of visits that began before midnight."""
+        """Return the salts that are two or more days old. Visits that began before midnight need yesterday's."""
         return self.filter(day__lt=today - timedelta(days=1))
 
 
 class Salt(models.Model):
-    """The secret of one reporting day, without which its anonymous session ids can't be made again."""
+    """The secret of one reporting day. Without it, the anonymous session ids of that day can't be made again."""
 
     day = models.DateField(_("reporting day"), primary_key=True)
     secret = models.BinaryField(_("secret"), max_length=32)
@@ -298,7 +335,10 @@ REASON_LENGTH = 64
 
 
 class Tally(models.Model):
-    """How many hits of a day were not stored, and why. Approximate: a process that is killed loses its last seconds."""
+    """A drop counter: how many hits of one reporting day were not stored, and why.
+
+    Approximate: a process that is killed loses the counts of its last seconds.
+    """
 
     pk = models.CompositePrimaryKey("day", "outcome", "reason")
     day = models.DateField(_("reporting day"))
@@ -307,8 +347,8 @@ class Tally(models.Model):
     count = models.BigIntegerField(_("count"))
 
     class Meta:
-        verbose_name = _("tally")
-        verbose_name_plural = _("tallies")
+        verbose_name = _("drop counter")
+        verbose_name_plural = _("drop counters")
 
     def __str__(self) -> str:
         return f"{self.day} {self.outcome} {self.reason}: {self.count}"

@@ -149,7 +149,7 @@ def sweep_visitors(*, at: datetime | None = None) -> int:
     """
     using = router.db_for_write(PageView)
     empty = Visitor.BLANK | {"version__gte": SINCE_AN_INSTANT, "version__lt": _since(instant(at) - timedelta(hours=1))}
-    rows = Visitor.objects.using(using).filter(**empty)
+    rows = Visitor.unguarded.using(using).filter(**empty)
     # Looked for without a lock: a DELETE by columns without an index would wait on MariaDB for whoever writes any row.
     keys = list(rows.values_list("pk", flat=True))
     return sum(
@@ -218,7 +218,7 @@ def _erase(session_id: str, *, using: str) -> int:
 def _forget(session_id: str, random_id: str, *, using: str) -> int:
     _lock(session_id, random_id, using=using)
     ActiveSession.objects.using(using).filter(session_id=session_id).update(session_id=random_id)
-    visitors = Visitor.objects.using(using)
+    visitors = Visitor.unguarded.using(using)
     seen = sql.current(visitors.filter(session_id=session_id)).values(*Visitor.BLANK).get()
     visitors.filter(session_id=random_id).update(**seen)
     _empty(session_id, using=using)
@@ -233,7 +233,7 @@ def _lock(session_id: str, *others: str, using: str) -> None:
 
 def _empty(session_id: str, *, using: str) -> None:
     """Leave nothing in a visitor's row but the lock, with a version that no writer has seen."""
-    rows = Visitor.objects.using(using).filter(session_id=session_id)
+    rows = Visitor.unguarded.using(using).filter(session_id=session_id)
     rows.update(version=max(_since(instant(None)), SINCE_AN_INSTANT), **Visitor.BLANK)
 
 
@@ -350,7 +350,7 @@ def _seal(before: date, at: datetime, *, using: str) -> Calendar | None:
     """Seal the days before one, unless they are; return the calendar then, None when nothing was ever counted."""
     if conf.ROLLUPS == "deferred":
         sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
-    rows = Calendar.objects.using(using).row()
+    rows = Calendar.unguarded.using(using).row()
     rows.lock()
     calendar = sql.current(rows).first()
     zone = Calendar.zone_named(calendar.zone if calendar else None)

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
                 (
                     "zone",
                     models.CharField(
-                        help_text="That of the site when its first view was rolled up.",
+                        help_text="The site's TIME_ZONE when its first page view was rolled up.",
                         max_length=64,
                         verbose_name="reporting zone",
                     ),
@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Not empty while the rollups are rebuilt: until that is done, every new view stays pending.",
+                        help_text="Set while the rollups are rebuilt. Until the rebuild is done, every new page view stays pending.",
                         max_length=64,
                         verbose_name="next reporting zone",
                     ),
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 (
                     "sealed_before",
                     models.DateField(
-                        help_text="Page views of earlier reporting days were pruned.",
+                        help_text="Page views of reporting days before this one were pruned.",
                         null=True,
                         verbose_name="sealed before",
                     ),
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 (
                     "sealed_on",
                     models.DateField(
-                        help_text="The reporting day on which page views were pruned last.",
+                        help_text="The reporting day of the latest pruning.",
                         null=True,
                         verbose_name="sealed on",
                     ),
@@ -101,7 +101,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "new_visitors",
-                    models.BigIntegerField(help_text="Those never seen on a day before.", verbose_name="new visitors"),
+                    models.BigIntegerField(
+                        help_text="Visitors never seen on an earlier day.", verbose_name="new visitors"
+                    ),
                 ),
             ],
             options={
@@ -127,7 +129,7 @@ class Migration(migrations.Migration):
                 (
                     "open_from",
                     models.DateField(
-                        help_text="The earliest day of which a view was recorded after the pruning. Of earlier days, each return across the seal was counted while the page views on both its sides were there.",
+                        help_text="The earliest reporting day of a page view that was recorded after the pruning. Returns across the seal to earlier days were counted while the page views on both sides were stored.",
                         verbose_name="open from",
                     ),
                 ),
@@ -152,8 +154,8 @@ class Migration(migrations.Migration):
                 ("count", models.BigIntegerField(verbose_name="count")),
             ],
             options={
-                "verbose_name": "tally",
-                "verbose_name_plural": "tallies",
+                "verbose_name": "drop counter",
+                "verbose_name_plural": "drop counters",
             },
         ),
         migrations.CreateModel(
@@ -171,14 +173,14 @@ class Migration(migrations.Migration):
                     "version",
                     models.BigIntegerField(
                         db_default=0,
-                        help_text="Counted on by who writes anything of the session.",
+                        help_text="Incremented on every write to this session (optimistic lock).",
                         verbose_name="version",
                     ),
                 ),
                 (
                     "last_sealed_day",
                     models.DateField(
-                        help_text="Of the views of this session that were pruned.",
+                        help_text="The last reporting day of those page views of this session that were pruned.",
                         null=True,
                         verbose_name="last sealed reporting day",
                     ),
@@ -242,7 +244,7 @@ class Migration(migrations.Migration):
                     "rolled_up",
                     models.BooleanField(
                         db_default=False,
-                        help_text="False: pending. A row that came by any other door than record_page_view is, until a backfill.",
+                        help_text="False while no rollup contains this page view. A page view that pagestats did not record itself (a fixture, bulk_create, plain SQL) stays pending until a backfill.",
                         verbose_name="rolled up",
                     ),
                 ),

@@ -228,7 +228,7 @@ def open_seals(views: Sequence[View], calendar: Surroundings, *, using: str) -> 
     """
     if are_before_pruning(views, calendar):
         day = _earliest_day(views, calendar)
-        Seal.objects.using(using).filter(open_from__gt=day).update(open_from=day)
+        Seal.unguarded.using(using).filter(open_from__gt=day).update(open_from=day)
 
 
 def _earliest_day(views: Sequence[View], calendar: Surroundings) -> date:
@@ -242,6 +242,6 @@ def fix_reporting_zone(calendar: Surroundings, *, using: str) -> Surroundings:
     """
     if calendar.zone is not None:
         return calendar
-    rows = Calendar.objects.using(using)
+    rows = Calendar.unguarded.using(using)
     rows.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
     return calendar._replace(zone=Calendar.zone_of(sql.current(rows)).key)

@@ -99,7 +99,7 @@ def _begin_rebuild(zone: str, *, using: str) -> None:
     )
     calendar = sql.current(Calendar.objects.using(using).row()).get()
     _refuse_sealed_days(calendar)
-    Calendar.objects.using(using).row().update(next_zone=zone)
+    Calendar.unguarded.using(using).row().update(next_zone=zone)
 
 
 def _rebuild(size: int, *, using: str) -> Generator[Progress, None, None]:
@@ -139,7 +139,7 @@ def _change_zone(*, using: str) -> bool:
     try:
         with transaction.atomic(using=using):
             sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
-            rows = Calendar.objects.using(using).row()
+            rows = Calendar.unguarded.using(using).row()
             rows.lock()
             next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
             if not next_zone:
@@ -147,8 +147,8 @@ def _change_zone(*, using: str) -> bool:
             if sql.current(PageView.objects.using(using).rolled_up()[:1]):
                 return False
             for model in (Rollup, Return, PageTotal):
-                model._base_manager.using(using).all().delete()
-            Visitor.objects.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
+                model.unguarded.using(using).all().delete()
+            Visitor.unguarded.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
             rows.update(zone=next_zone, next_zone="")
             return True
     except OperationalError as error:

@@ -613,6 +613,7 @@ def _cell(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Cell:
 
 
 def _total(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> TotalRow:
+    fields: list[tuple[type[models.Model], str]]
     fields = [(PageTotal, "first_viewed"), (PageTotal, "last_viewed"), (Rollup, "day"), (Rollup, "day")]
     fields += [(PageView, "timestamp"), (PageView, "timestamp")]
     path, views, visitors, first_viewed, last_viewed, rollup_views, rollup_visitors, *others = row

@@ -221,7 +221,7 @@ class _Work:
 
 def _wait_for_other_repairs(*, using: str) -> None:
     """Lock the calendar's row until the transaction ends, by a write as the first statement, and make it if need be."""
-    calendars = Calendar.objects.using(using)
+    calendars = Calendar.unguarded.using(using)
     if not calendars.lock():
         calendars.bulk_create([Calendar(pk=Calendar.ROW, zone=settings.TIME_ZONE)], ignore_conflicts=True)
         calendars.lock()
@@ -352,7 +352,7 @@ def _check_register(work: _Work, position: Position) -> Slice:
     known = {dimension.name for dimension in dimensions.rolled_up()}
     drift = []
     for model, table in ((Rollup, "rollup"), (Return, "return")):
-        rows = model.objects.using(work.using)
+        rows = model.unguarded.using(work.using)
         for name in _dimensions_of(rows):
             if name in known:
                 continue
@@ -388,7 +388,7 @@ def _add_cells(cells: Iterable[Cell], dimension: Dimension, *, using: str) -> No
     if counted_again:
         # As with a view that is recorded late, who of these returned over a seal can't be known.
         first = min(counted_again)
-        Seal.objects.using(using).filter(open_from__gt=first).update(open_from=first)
+        Seal.unguarded.using(using).filter(open_from__gt=first).update(open_from=first)
 
 
 def _drift_of_cells(cells: Iterable[Cell], dimension: Dimension) -> Iterator[Drift]:
