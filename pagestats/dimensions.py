@@ -149,6 +149,20 @@ def keys(path: str) -> tuple[Key, ...]:
     return tuple(dimension.key(path) for dimension in _register.values() if dimension.is_rolled_up)
 
 
+class NotRegistered(LookupError):
+    """Counts of a dimension that is not in the register were about to be stored."""
+
+
+def refuse_unregistered(names: Iterable[str]) -> None:
+    """Raise `NotRegistered` for the name of a dimension of which `Rollup` must have no rows."""
+    for name in names:
+        if name not in _register or not _register[name].is_rolled_up:
+            raise NotRegistered(
+                f"No dimension {name!r} that is rolled up is registered, so nothing would verify its counts. Register"
+                " it with pagestats.dimensions.register() before anything is recorded."
+            )
+
+
 def register(dimension: Dimension) -> None:
     """Add a dimension; raise `ValueError` when one of that name is there.
 

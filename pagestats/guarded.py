@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 from django.db import models
 
-M_co = TypeVar("M_co", bound=models.Model, covariant=True)
+M = TypeVar("M", bound=models.Model)
 
 
 class WrittenByHand(TypeError):
@@ -32,7 +32,7 @@ def _refusal(model: type[models.Model], call: str) -> WrittenByHand:
     )
 
 
-class GuardedQuerySet(models.QuerySet[M_co]):
+class GuardedQuerySet(models.QuerySet[M]):
     """Rows to read. Every method that writes raises `WrittenByHand`; the async ones call these."""
 
     create = _refused("create")
@@ -44,13 +44,29 @@ class GuardedQuerySet(models.QuerySet[M_co]):
     delete = _refused("delete")
 
 
-class UnguardedQuerySet(models.QuerySet[M_co]):
+class UnguardedQuerySet(models.QuerySet[M]):
     """Rows to read and to write, for pagestats itself."""
 
-    def create(self, **columns: Any) -> M_co:
+    def create(self, **columns: Any) -> M:
         """Insert a row and return it; by `bulk_create`, since the model's `save` is refused."""
         (row,) = self.bulk_create([self.model(**columns)])
         return row
+
+
+class GuardedManager(models.Manager[M]):
+    """Rows to read."""
+
+    def get_queryset(self) -> models.QuerySet[M]:
+        """Return all rows, without the methods that write."""
+        return GuardedQuerySet(self.model, using=self._db)
+
+
+class UnguardedManager(models.Manager[M]):
+    """Rows to read and to write."""
+
+    def get_queryset(self) -> models.QuerySet[M]:
+        """Return all rows."""
+        return UnguardedQuerySet(self.model, using=self._db)
 
 
 class GuardedModel(models.Model):
@@ -63,8 +79,8 @@ class GuardedModel(models.Model):
     INSTEAD: ClassVar[str]
     """What to do instead of writing by hand, as a sentence of an error."""
 
-    objects: ClassVar[models.Manager[Self]] = models.Manager.from_queryset(GuardedQuerySet)()
-    unguarded: ClassVar[models.Manager[Self]] = models.Manager.from_queryset(UnguardedQuerySet)()
+    objects: ClassVar[models.Manager[Self]] = GuardedManager()
+    unguarded: ClassVar[models.Manager[Self]] = UnguardedManager()
 
     class Meta:
         abstract = True

@@ -116,6 +116,7 @@ def inserts(added: Addition) -> list[Insert]:
         if key.dimension == PAGE.name:
             total = totals.setdefault(key.value, {})
             total[name] = total.get(name, 0) + count
+    dimensions.refuse_unregistered({figure.key.dimension for figure in added.figures})
     return [
         Insert(
             PAGE_TOTALS,

@@ -384,6 +384,7 @@ def _add_cells(cells: Iterable[Cell], dimension: Dimension, *, using: str) -> No
             returns.append((dimension.name, cell.value, cell.previous_day, cell.day, missing.visitors))
         if not dimension.is_whole_site and (missing.visitors or missing.new_visitors):
             counted_again.append(cell.day)
+    dimensions.refuse_unregistered([dimension.name])
     sql.write([Insert(RETURNS, returns), Insert(ROLLUPS, rollups)], using=using)
     if counted_again:
         # As with a view that is recorded late, who of these returned over a seal can't be known.

@@ -1,5 +1,7 @@
 """A dimension beside those that ship is recorded, changed and verified exactly, and takes nothing but its entry."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -8,11 +10,13 @@ from django.test.utils import CaptureQueriesContext
 
 from pagestats import dimensions
 from pagestats.days import DAY
-from pagestats.dimensions import PAGE, SITE, Dimension
+from pagestats.dimensions import PAGE, SITE, Dimension, Key
 from pagestats.models import PageView, Return, Rollup
 from pagestats.recording import record_page_view, record_page_views
 from pagestats.retention import erase, forget, prune
 from pagestats.rollups import SealedDay, backfill, merge_paths, rebuild, repair, verify
+from pagestats.rollups.adding import Addition, add
+from pagestats.rollups.figures import Figure
 from tests.factories import A_SECTION, T0, a_hit, raw_views
 from tests.oracle import also_counting, expected_rollups, stored_rollups
 
@@ -20,6 +24,7 @@ pytestmark = pytest.mark.django_db
 
 ZONE = "Europe/Amsterdam"
 TODAY = date(2026, 3, 14)
+KEY = Key("section", "blog")
 
 
 @pytest.fixture
@@ -53,6 +58,25 @@ def test_a_dimension_is_registered_for_the_length_of_a_block():
     with dimensions.also(A_SECTION):
         assert dimensions.keys("/blog/a")[-1] == ("section", "blog")
     assert dimensions.keys("/blog/a") == (("site", ""), ("page", "/blog/a"))
+
+
+@pytest.mark.parametrize("figure", [Figure("views", KEY, TODAY), Figure("returns", KEY, TODAY, TODAY - DAY)])
+def test_counts_of_a_dimension_that_is_not_registered_are_not_stored(figure):
+    addition = Addition(figures={figure: 1}, visitors=[], instants={})
+    with pytest.raises(dimensions.NotRegistered, match=r"'section'.*Register it"):
+        add(addition, using="default")
+    assert not Rollup.objects.exists()
+    assert not Return.objects.exists()
+    with dimensions.also(A_SECTION):
+        add(addition, using="default")
+    assert Rollup.objects.exists() or Return.objects.exists()
+
+
+@pytest.mark.parametrize(("is_rolled_up", "refused"), [(True, False), (False, True)])
+def test_only_a_dimension_that_is_rolled_up_may_have_rows(is_rolled_up, refused):
+    refusal = pytest.raises(dimensions.NotRegistered) if refused else nullcontext()
+    with dimensions.also(replace(A_SECTION, is_rolled_up=is_rolled_up)), refusal:
+        dimensions.refuse_unregistered(["site", "page", "section"])
 
 
 def test_a_session_on_two_pages_of_a_section_is_one_visitor_of_it(section):
@@ -140,8 +164,8 @@ def test_a_rebuild_counts_sections(section):
 
 def test_verify_finds_what_is_wrong_in_a_section_and_repair_sets_it_right(section):
     record_page_views([a_hit(path="/blog/a"), a_hit(path="/blog/b", at=T0 + DAY), a_hit(path="/news/a")])
-    Rollup.objects.filter(dimension="section", value="blog", day=TODAY).update(views=7, visitors=3)
-    Return.objects.filter(dimension="section").delete()
+    Rollup.unguarded.filter(dimension="section", value="blog", day=TODAY).update(views=7, visitors=3)
+    Return.unguarded.filter(dimension="section").delete()
     found = {(each.dimension, each.value, each.table, each.figure, each.stored, each.counted) for each in verify()}
     assert found == {
         ("section", "blog", "rollup", "views", 7, 1),

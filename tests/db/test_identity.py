@@ -145,7 +145,7 @@ def test_days_are_those_of_the_reporting_zone_not_of_utc():
 
 
 def test_days_are_those_of_the_stored_reporting_zone_when_there_is_one():
-    Calendar.objects.create(pk=Calendar.ROW, zone="Asia/Tokyo")
+    Calendar.unguarded.create(pk=Calendar.ROW, zone="Asia/Tokyo")
     tokyo = datetime(2026, 3, 14, tzinfo=ZoneInfo("Asia/Tokyo"))
     assert an_id(at=tokyo) == an_id(at=tokyo + timedelta(hours=23, minutes=59))
     assert an_id(at=tokyo) != an_id(at=tokyo - timedelta(minutes=1))

@@ -92,7 +92,7 @@ def insert_big_site() -> None:
 
 def insert(rows: Any) -> None:
     rows = list(rows)
-    type(rows[0])._default_manager.bulk_create(rows, batch_size=5_000)
+    type(rows[0])._base_manager.bulk_create(rows, batch_size=5_000)
 
 
 def analyze() -> None:

@@ -143,7 +143,7 @@ def test_a_reason_of_any_text_is_counted():
 @pytest.mark.django_db
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
 def test_hits_are_tallied_on_the_reporting_day(zone):
-    Calendar.objects.create(pk=Calendar.ROW, zone=zone)
+    Calendar.unguarded.create(pk=Calendar.ROW, zone=zone)
     before = datetime.now(ZoneInfo(zone)).date()
     counting = Tallies()
     counting.count("recorded")
