@@ -23,7 +23,6 @@ from pagestats.rollups import (
     preview_merge,
     preview_rebuild,
     rebuild,
-    rebuilding,
 )
 from pagestats.rollups import (
     fold as fold_pending,
@@ -37,11 +36,6 @@ from tests.stored import assert_exact, everything
 ZONE = "Europe/Amsterdam"
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def no_writer_is_on_its_way(monkeypatch):
-    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
 
 
 def fold(rows):

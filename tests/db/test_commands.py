@@ -3,7 +3,7 @@ import re
 import subprocess
 import sys
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
@@ -18,7 +18,7 @@ from pagestats.hits import Hit
 from pagestats.identity import identify
 from pagestats.models import ActiveSession, PageTotal, PageView, Visitor
 from pagestats.recording import record_heartbeat
-from pagestats.rollups import backfill, folding, rebuild, rebuilding
+from pagestats.rollups import backfill, folding, rebuild
 from pagestats.tallies import tallies, tally
 from tests import ROOT
 from tests.factories import T0, raw_views
@@ -239,8 +239,7 @@ def test_merge_paths_refuses_a_target_that_is_not_a_page(settings, target, dry_r
 
 
 @pytest.mark.django_db
-def test_a_rebuild_uses_the_time_zone_of_the_site(settings, monkeypatch):
-    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
+def test_a_rebuild_uses_the_time_zone_of_the_site(settings):
     folded([("/a", "s", T0), ("/b", "t", T0)])
     settings.TIME_ZONE = "Asia/Kathmandu"
     before = everything()
@@ -313,7 +312,6 @@ def test_keeping_page_views_longer_than_the_calendar_prunes_nothing(settings):
 @pytest.mark.django_db
 @pytest.mark.parametrize("rebuild", [False, True], ids=["backfill", "rebuild"])
 def test_a_command_that_a_rebuild_overtakes_does_not_report_success(monkeypatch, rebuild):
-    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
     raw_views((f"/{number}", f"s{number}", T0) for number in range(3))
     chunks = folding.chunks
 

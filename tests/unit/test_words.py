@@ -77,7 +77,6 @@ NOT_YET: set[str] = {
     "pagestats/rollups/adding.py",
     "pagestats/rollups/changing.py",
     "pagestats/rollups/folding.py",
-    "pagestats/rollups/rebuilding.py",
     "pagestats/rollups/recount.py",
     "pagestats/rollups/verification.py",
     "pagestats/schedules.py",

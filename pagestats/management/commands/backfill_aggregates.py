@@ -104,8 +104,12 @@ class Command(StatsCommand):
             if dry_run:
                 self.stdout.write(f"Would rebuild the rollups of {preview_rebuild()}, in {settings.TIME_ZONE}")
                 return
+            waiting_for = ""
             with tqdm(unit=" views", disable=quietly or None) as bar:
                 for done in rebuild(batch_size=batch_size):
+                    if done.waiting_for not in ("", waiting_for) and not quietly:
+                        tqdm.write(f"Waiting for {done.waiting_for}\n", file=self.stdout, end="")
+                    waiting_for = done.waiting_for
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
             refuse_while_rebuilding()  # another rebuild that began meanwhile has ended this one
