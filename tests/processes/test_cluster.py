@@ -19,7 +19,7 @@ from django_q.models import Failure, Schedule
 
 from pagestats import schedules
 from pagestats.hits import instant
-from pagestats.models import SILENCE_OF_THE_DEAD, ActiveSession, PageView, Run
+from pagestats.models import STALLED_AFTER, ActiveSession, PageView, Run
 from pagestats.recording import record_heartbeat
 from tests import ROOT
 from tests.factories import MINUTE, T0, a_hit, raw_views
@@ -194,7 +194,7 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
         assert (killed_at.status, killed_at.processed < rows) == ("running", True)
 
         # A minute later, for which the test does not wait, the schedule is due again.
-        Run.objects.filter(pk=killed_at.pk).update(updated=instant(None) - SILENCE_OF_THE_DEAD - MINUTE)
+        Run.objects.filter(pk=killed_at.pk).update(updated=instant(None) - STALLED_AFTER - MINUTE)
         Schedule.objects.filter(name="pagestats clean-up").update(next_run=instant(None) - MINUTE)
         with site.running(guard_cycle=AT_ONCE):
             wait_for(lambda: the_run().status == "finished")

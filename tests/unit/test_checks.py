@@ -303,7 +303,7 @@ def test_days_of_another_zone_than_that_of_the_site_are_told_where_the_database_
     Calendar.objects.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
     (message,) = told(["default"])
     assert message.hint == (
-        "Page views before 2026-03-16 were pruned, so days can't be counted anew. The reporting zone stays"
+        "Page views before 2026-03-16 were pruned, so days can't be counted again. The reporting zone stays"
         " 'Europe/Amsterdam': set TIME_ZONE to that. Or silence pagestats.W005."
     )
 

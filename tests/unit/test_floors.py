@@ -13,7 +13,7 @@ FLOORS = [
     {"hits", "fields", "formats"},
     {"models"},
     {"sql"},
-    {"access", "openapi", "tallies", "cache", "content"},
+    {"runs", "access", "openapi", "tallies", "cache", "content"},
     {"dimensions"},
     {"rollups", "admission"},
     {"identity", "recording", "stats", "retention"},
