@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from pagestats.conf import conf
 from pagestats.fields import ExactCharField, PartialIndex
 from pagestats.guarded import GuardedModel, GuardedQuerySet, UnguardedQuerySet
-from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH, instant
+from pagestats.hits import PAGE_TYPE_LENGTH, PATH_LENGTH, SESSION_ID_LENGTH
 
 
 class PageViewQuerySet(models.QuerySet["PageView"]):
@@ -354,44 +354,38 @@ class Tally(models.Model):
         return f"{self.day} {self.outcome} {self.reason}: {self.count}"
 
 
-SILENCE_OF_THE_DEAD = timedelta(minutes=1)
-"""A run that has shown no progress for so long was killed, or waits for a cluster or a lock."""
+STALLED_AFTER = timedelta(minutes=1)
+"""A running run without progress for longer than this was killed, or waits for a cluster or a lock."""
 
 
 class RunQuerySet(models.QuerySet["Run"]):
-    """Runs, by how long ago they showed progress."""
+    """Runs, by how long ago they made progress. The verbs that write them are in `pagestats.runs`."""
 
     def running(self) -> RunQuerySet:
-        """Return the runs that nobody has ended."""
+        """Return the runs that have not ended."""
         return self.filter(status=Run.Status.RUNNING)
 
     def alive(self, at: datetime) -> RunQuerySet:
-        """Return those that showed progress shortly before an instant."""
-        return self.filter(updated__gte=at - SILENCE_OF_THE_DEAD)
+        """Return the runs that made progress shortly before an instant."""
+        return self.filter(updated__gte=at - STALLED_AFTER)
 
-    def silent(self, at: datetime) -> RunQuerySet:
-        """Return those that have shown none for as long as the dead are silent, at an instant."""
-        return self.filter(updated__lt=at - SILENCE_OF_THE_DEAD)
+    def stalled(self, at: datetime) -> RunQuerySet:
+        """Return the runs that had made no progress for `STALLED_AFTER` at an instant."""
+        return self.filter(updated__lt=at - STALLED_AFTER)
 
     def newest_first(self) -> RunQuerySet:
-        """Return them in the order of the latest start."""
+        """Return the runs in the order of their start, the latest first."""
         return self.order_by("-started", "-pk")
-
-    def advance(self, **columns: Any) -> int:
-        """Note progress, by the clock, which an iteration of hours can't be told; return how many runs there are."""
-        return self.update(updated=instant(None), **columns)
-
-    def end(self, status: Run.Status, **columns: Any) -> int:
-        """Note that they ended so, by the clock; return how many there are."""
-        now = instant(None)
-        return self.update(status=status, updated=now, finished=now, **columns)
 
 
 class Run(models.Model):
-    """A piece of work that takes a while, and how far it came. Any process may read it."""
+    """A piece of work that takes a while, and how far it has come. Any process may read it.
+
+    `pagestats.runs` writes the rows, and has a type for the `result` of each kind.
+    """
 
     class Kind(models.TextChoices):
-        """What is run. Not the column's choices: a new one is to need no migration."""
+        """What is run. These are not the choices of the column, so that a new kind needs no migration."""
 
         BACKFILL = "backfill", _("backfill")
         CLEANUP = "clean-up", _("clean-up")
@@ -400,7 +394,7 @@ class Run(models.Model):
         SCHEDULE = "schedule", _("schedule")
 
     class Status(models.TextChoices):
-        """Where a run stands."""
+        """The state of a run."""
 
         RUNNING = "running", _("running")
         FINISHED = "finished", _("finished")

@@ -1,12 +1,14 @@
-"""What django-q2 is to do again and again: made once after `migrate`, and from then on its owner's.
+"""The django-q2 schedules. They are made once after `migrate`; later changes by the site owner are kept.
 
-That a schedule was made is remembered in a `Run`, so that neither its deletion nor a change is ever undone.
+A `Run` remembers that a schedule was made, so that `migrate` never undoes its deletion or a change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import partial
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -14,9 +16,11 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connections, models, router
 
+from pagestats import runs, sql
 from pagestats.conf import conf
 from pagestats.hits import instant
 from pagestats.models import Run
+from pagestats.runs import ScheduleResult
 from pagestats.tasks import UNSAVED, NoCluster, require_django_q
 
 State = Literal["scheduled", "changed", "removed", "not made"]
@@ -24,16 +28,16 @@ State = Literal["scheduled", "changed", "removed", "not made"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A schedule as this app makes it."""
+    """A schedule as pagestats makes it."""
 
     name: str
     func: str
     every: timedelta
     first_at: time | None = None
-    """The time of day, on the site's clock, at which it runs first; None is at once."""
+    """The time of day, in TIME_ZONE, at which it first runs; None is at once."""
 
     def next_run(self, at: datetime) -> datetime:
-        """Return when it is to run first if it is made at an instant."""
+        """Return when it first runs if it is made at an instant."""
         if self.first_at is None:
             return at
         here = at.astimezone(ZoneInfo(settings.TIME_ZONE))
@@ -48,21 +52,21 @@ class Plan:
         return f"every {minutes:,} minutes" if minutes > 1 else "every minute"
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of its row that an owner may change, but for the time of the next run."""
+        """Return the columns of its row that an owner may change, except the time of the next run."""
         return {
             "hook": None,
             "args": None,
             "kwargs": repr({"q_options": UNSAVED}),
             "schedule_type": "I",  # minutes
             "minutes": self.every // timedelta(minutes=1),
-            "repeats": -1,  # for ever
+            "repeats": -1,  # without end
             "cron": None,
             "cluster": None,
             "intended_date_kwarg": None,
         }
 
     def is_row(self, row: models.Model) -> bool:
-        """Tell whether a row is as this app makes it."""
+        """Return whether a row is as pagestats makes it."""
         columns = self.columns()
         return {name: getattr(row, name) or None for name in columns} == {
             name: value or None for name, value in columns.items()
@@ -71,29 +75,29 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """How a schedule stands: its plan, and its row, None when there is none."""
+    """The state of a schedule, with its plan and its row; the row is None if there is none."""
 
     plan: Plan
     state: State
     row: Any
 
     def describe(self) -> str:
-        """Return how it stands in words, and what to do about it."""
+        """Return the state in words, and what to do about it."""
         planned = self.plan.describe()
         match self.state:
             case "not made":
-                said = "not made yet; manage.py migrate or --restore makes it"
+                said = "not made yet; run manage.py migrate, or restore it with --restore"
             case "removed":
-                said = f"removed; --restore makes it again, {planned}"
+                said = f"removed; to make it again, {planned}, use --restore"
             case "changed":
-                said = f"changed by its owner, next {_when(self.row)}; --restore sets it back to {planned}"
+                said = f"changed by the site, next {_when(self.row)}; to reset it to {planned}, use --restore"
             case "scheduled":
                 said = f"{planned}, next {_when(self.row)}"
         return f"{self.plan.name}: {said}"
 
 
 def plans() -> list[Plan]:
-    """Return the schedules that a site gets."""
+    """Return the schedules that a site gets from `migrate`."""
     night = timedelta(days=1)
     return [
         Plan(name="pagestats clean-up", func="pagestats.tasks.clean_up", every=conf.CLEANUP_INTERVAL),
@@ -104,7 +108,7 @@ def plans() -> list[Plan]:
 
 
 def make_after_migrate(*, using: str, **kwargs: Any) -> None:
-    """Make the schedules that were never made: what `migrate` calls for each database, whatever was migrated."""
+    """Make the schedules that were never made. `migrate` calls this for each database, whatever it migrated."""
     if not apps.is_installed("django_q") or not conf.SCHEDULES:
         return
     if using in {router.db_for_write(model) for model in _tables()} and not _missing_tables():
@@ -123,10 +127,11 @@ def make() -> None:
 
 
 def restore() -> None:
-    """Make each schedule what this app makes of it, also one that its owner changed or deleted."""
+    """Reset each schedule to how pagestats makes it, even if the site owner has changed or deleted it."""
     _require_tables()
     for plan in plans():
-        if not _rows(plan).update(next_run=plan.next_run(instant(None)), **plan.columns()):
+        reset = partial(_rows(plan).update, next_run=plan.next_run(instant(None)), **plan.columns())
+        if not _retrying(reset):
             _create(plan)
         if plan.name not in _made():
             _remember(plan)
@@ -134,19 +139,19 @@ def restore() -> None:
 
 
 def remove() -> int:
-    """Delete the schedules, not to be made again by `migrate`, and return how many there were."""
+    """Delete the schedules, so that `migrate` doesn't make them again, and return how many there were."""
     _require_tables()
     made = _made()
     deleted = 0
     for plan in plans():
-        deleted += _rows(plan).delete()[0]
+        deleted += _retrying(_rows(plan).delete)[0]
         if plan.name not in made:
             _remember(plan)
     return deleted
 
 
 def standings() -> list[Standing]:
-    """Return how each schedule stands."""
+    """Return the state of each schedule."""
     _require_tables()
     made = _made()
     found = []
@@ -176,7 +181,7 @@ def _schedule() -> Any:
 
 
 def _missing_tables() -> list[str]:
-    """Return the tables that are not there, or not yet with all their columns."""
+    """Return the tables that don't exist, or don't have all their columns yet."""
     missing = []
     for model in _tables():
         table = model._meta.db_table
@@ -202,31 +207,28 @@ def _rows(plan: Plan) -> Any:
 
 
 def _create(plan: Plan) -> None:
-    _rows(plan).create(name=plan.name, func=plan.func, next_run=plan.next_run(instant(None)), **plan.columns())
+    columns = {"name": plan.name, "func": plan.func, "next_run": plan.next_run(instant(None)), **plan.columns()}
+    _retrying(partial(_rows(plan).create, **columns))
 
 
 def _delete_duplicates(plan: Plan) -> None:
-    """Keep one row: one that its owner changed rather than one that is as this app makes it, then the oldest.
+    """Keep one row: one that the site owner changed rather than one that is as pagestats makes it, then the oldest.
 
-    Two processes that make a schedule at the same time make two; whoever comes here last sees both.
+    Two processes that make a schedule at the same time make two rows; the process that gets here last sees both.
     """
     rows = sorted(_rows(plan), key=lambda row: (plan.is_row(row), row.pk))
     if len(rows) > 1:
-        _rows(plan).filter(pk__in=[row.pk for row in rows[1:]]).delete()
+        _retrying(_rows(plan).filter(pk__in=[row.pk for row in rows[1:]]).delete)
 
 
 def _made() -> set[str]:
-    runs = Run.objects.using(router.db_for_write(Run)).filter(kind=Run.Kind.SCHEDULE)
-    return {result["name"] for result in runs.values_list("result", flat=True)}
+    return {ScheduleResult.of(run).name for run in runs.of_kind(Run.Kind.SCHEDULE)}
 
 
 def _remember(plan: Plan) -> None:
-    now = instant(None)
-    Run.objects.using(router.db_for_write(Run)).create(
-        kind=Run.Kind.SCHEDULE,
-        status=Run.Status.FINISHED,
-        started=now,
-        updated=now,
-        finished=now,
-        result={"name": plan.name},
-    )
+    runs.store_finished(ScheduleResult(name=plan.name))
+
+
+def _retrying(work: Callable[[], Any]) -> Any:
+    """Write schedules, and try again after a lock error."""
+    return sql.retrying(work, using=router.db_for_write(_schedule()))

@@ -42,7 +42,7 @@ from pagestats.retention import (
     prune,
     sweep_visitors,
 )
-from pagestats.rollups import Progress, backfill, fold, merge_paths, rebuild, rebuilding, repair, verify
+from pagestats.rollups import Progress, backfill, fold, merge_paths, rebuild, repair, verify
 from pagestats.stats import report, snapshot
 from tests.factories import A_SECTION, HOUR, MILLISECOND, MINUTE
 from tests.oracle import (
@@ -637,11 +637,7 @@ def run(*, examples: int, steps: int, **asked: int | None) -> None:
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     machine = type("PageStatistics", (PageStatistics,), {f"asked_{when}": most for when, most in asked.items()})
-    with (
-        override_settings(TIME_ZONE=ZONE, PAGESTATS_CONTENT={}),
-        # Nobody else writes.
-        mock.patch.object(rebuilding, "LONGEST_WRITE", NO_TIME),
-    ):
+    with override_settings(TIME_ZONE=ZONE, PAGESTATS_CONTENT={}):
         run_state_machine_as_test(machine, settings=settings)
 
 

@@ -141,7 +141,7 @@ def backfill(database: str, marks: int, *arguments: str) -> None:
     from pagestats import rollups
     from pagestats.rollups import folding
 
-    fold = folding._fold_chunk
+    fold = folding._roll_up
 
     def marked(chunk: Sequence[tuple[int, str]], *args: Any, **kwargs: Any) -> rollups.Progress:
         is_marked = False
@@ -158,7 +158,7 @@ def backfill(database: str, marks: int, *arguments: str) -> None:
         with connection.execute_wrapper(mark):
             return fold(chunk, *args, **kwargs)
 
-    folding._fold_chunk = marked
+    folding._roll_up = marked
     call_command("backfill_aggregates", *arguments)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
 from typing import Any
 
 from django.utils.translation import gettext_lazy, ngettext
@@ -11,6 +10,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from pagestats import tallies
 from pagestats.formats import number
 from pagestats.models import Run
+from pagestats.runs import VerifyResult
 from pagestats.stats import Health, Tallied
 
 OUTCOMES = {
@@ -68,13 +68,13 @@ def verified(run: Run | None) -> dict[str, Any]:
     """Return what the fact on the last verification shows."""
     if run is None:
         return {"last_verify": None, "drift": "", "sealed_before": None}
-    drift = run.result["drift"]
-    sealed_before = run.result["sealed_before"]
+    result = VerifyResult.of(run)
+    drift = result.drift
     return {
         "last_verify": run,
         "drift": drift
         and ngettext("%(count)s figure differs", "%(count)s figures differ", drift) % {"count": number(drift)},
-        "sealed_before": sealed_before and date.fromisoformat(sealed_before),
+        "sealed_before": result.sealed_before,
     }
 
 

@@ -32,6 +32,8 @@ class Progress:
     """Of a backfill: sessions that had no rolled-up view before."""
     earlier: int = 0
     """Of a pruning: how many of the processed page views a run deleted before it was stopped."""
+    waiting_for: str = ""
+    """What the work waits for, in words; "" while it doesn't wait."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator
 from datetime import timedelta
 from functools import partial
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
@@ -19,49 +20,61 @@ from pagestats.rollups.chunks import Progress, Scope, chunk_size, chunks, scope_
 from pagestats.rollups.folding import backfill
 
 LONGEST_WRITE = timedelta(seconds=10)
-"""How long a writer may take between what it sees of the calendar and its first lock: of a statement that is prepared,
-PostgreSQL takes the snapshot first."""
-PAUSE_FOR_WRITERS = timedelta(seconds=1)
-"""Between two looks whether those that have written have committed, who may take as long as they like."""
+"""The time after which a transaction that began before a rebuild has taken its first lock, if it writes page views."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds
 
 
-def rebuild(*, zone: str | None = None, batch_size: int | None = None) -> Generator[Progress, None, None]:
-    """Make all rollups anew from the page views, in a zone, and yield how far it is.
+def rebuild(
+    *, zone: str | None = None, batch_size: int | None = None, longest_write: timedelta = LONGEST_WRITE
+) -> Generator[Progress, None, None]:
+    """Count all reporting days again from the page views, in a time zone, and yield the progress.
 
-    Figures stay exact and the site stays up: first writers are told to store their views pending; then, chunk by chunk
-    of sessions, page views are taken off the rollups and made pending; when none is left, what the rollups still hold
-    is drift and goes, and the zone changes, in one transaction; then all is folded in again, as a backfill does. It may
-    be killed anywhere: run it again. Until then new views stay pending, and reading costs more.
+    The stats stay exact and the site stays up, in these steps:
 
-    Arguments:
-        zone: the name of the reporting zone from then on; None is settings.TIME_ZONE.
-        batch_size: page views that a chunk begins with, 1 to 10,000; None is 500.
+    1. The calendar says that a rebuild is under way. From then on writers store their views pending.
+    2. Chunk by chunk of sessions, page views are subtracted from the rollups and become pending.
+    3. The rebuild waits for writers that may not have seen step 1: on PostgreSQL, for the transactions that have a
+       snapshot from before it; on every database, for transactions that have written page views and are still open.
+    4. In one transaction, the zone changes and what is left in the rollups, which is drift, is deleted.
+    5. A backfill rolls up all page views.
 
-    Raises `SealedDay` when page views were pruned: those days can't be counted again. `ValueError` for what is no zone.
+    It may be killed at any instant; the next call continues. Until it is done new views stay pending, and reports cost
+    more.
+
+    Args:
+        zone: the name of the new reporting zone; None is settings.TIME_ZONE.
+        batch_size: page views that a chunk starts with, 1 to 10,000; None is 500.
+        longest_write: how long to wait at most for transactions that have an older snapshot and have written nothing
+            yet. A dump of the database, for example, keeps its snapshot for hours and never writes.
+
+    Raises:
+        SealedDay: page views were pruned, so their days can't be counted again.
+        ValueError: `zone` is not a time zone, or the batch size is out of bounds.
     """
     size = chunk_size(batch_size)
     name = _zone_name(zone)
     using = router.db_for_write(PageView)
     sql.transact(partial(_begin_rebuild, name, using=using), using=using)
-    return _rebuild(size, using=using)
+    return _rebuild(size, longest_write, using=using)
 
 
 def where_zones_differ(calendar: Calendar) -> str:
-    """Return what to do where the reporting zone is not the site's own."""
+    """Return what to do if the reporting zone is not settings.TIME_ZONE."""
     if calendar.sealed_before is None:
-        return "Run `manage.py backfill_aggregates --rebuild` to count all days anew in TIME_ZONE."
+        return "Run `manage.py backfill_aggregates --rebuild` to count all days again in TIME_ZONE."
     return f"{_where_sealed(calendar)} The reporting zone stays {calendar.zone!r}: set TIME_ZONE to that."
 
 
 def _where_sealed(calendar: Calendar) -> str:
-    return f"Page views before {calendar.sealed_before} were pruned, so days can't be counted anew."
+    return f"Page views before {calendar.sealed_before} were pruned, so days can't be counted again."
 
 
 def preview_rebuild(*, zone: str | None = None) -> Scope:
-    """Return what `rebuild` would count again; raise what it would raise. Nothing is written.
+    """Return how much `rebuild` would count again; raise what it would raise. Nothing is written.
 
-    Arguments:
-        zone: that in which days would be reckoned; None is settings.TIME_ZONE.
+    Args:
+        zone: the name of the new reporting zone; None is settings.TIME_ZONE.
     """
     using = router.db_for_write(PageView)
     _refuse_sealed_days(Calendar.objects.using(using).row().first())
@@ -84,12 +97,12 @@ def _refuse_sealed_days(calendar: Calendar | None) -> None:
         raise SealedDay(
             where_zones_differ(calendar)
             if calendar.zone != settings.TIME_ZONE
-            else f"{_where_sealed(calendar)} Run `manage.py verify_aggregates --repair` to set right those since then."
+            else f"{_where_sealed(calendar)} Run `manage.py verify_aggregates --repair` to correct the days since then."
         )
 
 
 def _begin_rebuild(zone: str, *, using: str) -> None:
-    """Tell the writers to store their views pending. The row is locked first, by a write."""
+    """Have writers store their views pending. The first statement is a write, which locks the row."""
     sql.upsert(
         Calendar,
         [(Calendar.ROW, zone, "")],
@@ -102,21 +115,30 @@ def _begin_rebuild(zone: str, *, using: str) -> None:
     Calendar.unguarded.using(using).row().update(next_zone=zone)
 
 
-def _rebuild(size: int, *, using: str) -> Generator[Progress, None, None]:
-    until = time.monotonic() + LONGEST_WRITE.total_seconds()
+def _rebuild(size: int, longest_write: timedelta, *, using: str) -> Generator[Progress, None, None]:
+    older = sql.transactions_with_snapshots(using=using)
+    until = time.monotonic() + longest_write.total_seconds()
     views = PageView.objects.using(using)
     total = views.rolled_up().count() + views.count()
-    taken, is_over = 0, False
-    while not is_over:
+    taken, pause = 0, SHORTEST_PAUSE
+    came_to = ""
+    while came_to != "changed":
         for chunk in chunks(views.rolled_up, size, by="pk", using=using):
             sessions = {session_id for _, session_id in chunk}
             taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
             yield Progress(processed=taken, total=max(total, taken))
-        # Whoever saw the calendar before it said that a rebuild is under way has begun to write by then.
-        time.sleep(max(0, until - time.monotonic()))
-        if not (is_over := _change_zone(using=using)):
-            yield Progress(processed=taken, total=max(total, taken))
-        until = time.monotonic() + PAUSE_FOR_WRITERS.total_seconds()
+        while older and time.monotonic() < until:
+            if not (older := older & sql.transactions_with_snapshots(using=using)):
+                break
+            waiting_for = "transactions that began before the rebuild"
+            yield Progress(processed=taken, total=max(total, taken), waiting_for=waiting_for)
+            time.sleep(min(pause, max(0, until - time.monotonic())))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if (came_to := _change_zone(using=using)) == "locked":
+            waiting_for = "a transaction that has written page views to end"
+            yield Progress(processed=taken, total=max(total, taken), waiting_for=waiting_for)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
     for progress in backfill(batch_size=size):
         done = taken + progress.processed
         yield Progress(processed=done, total=max(total, done))
@@ -130,28 +152,29 @@ def _make_pending(sessions: set[str], *, using: str) -> int:
     return taken
 
 
-def _change_zone(*, using: str) -> bool:
-    """Change the zone, if nothing is rolled up; what is then in the rollups is drift. Tell whether the zone is changed.
+def _change_zone(*, using: str) -> Literal["changed", "rolled up", "locked"]:
+    """Change the zone if no page view is rolled up; what is then in the rollups is drift and is deleted.
 
-    It is changed, too, if another rebuild has come here first. It is not while a transaction is open, an import for
-    example, that has written to the rollups by the old zone.
+    Returns:
+        "changed", also if another rebuild has changed it first; "rolled up" if a writer has rolled up a view by the old
+        zone meanwhile; "locked" while a transaction that has written page views is open, an import for example.
     """
     try:
         with transaction.atomic(using=using):
-            sql.wait_for_writers(Visitor, using=using)  # each of them begins there, and then looks at the calendar
+            sql.wait_for_writers(Visitor, using=using)  # the first write of each writer is there
             rows = Calendar.unguarded.using(using).row()
             rows.lock()
             next_zone = sql.current(rows).values_list("next_zone", flat=True).get()
             if not next_zone:
-                return True
+                return "changed"
             if sql.current(PageView.objects.using(using).rolled_up()[:1]):
-                return False
+                return "rolled up"
             for model in (Rollup, Return, PageTotal):
                 model.unguarded.using(using).all().delete()
             Visitor.unguarded.using(using).filter(first_seen__isnull=False).update(first_seen=None, last_day=None)
             rows.update(zone=next_zone, next_zone="")
-            return True
+            return "changed"
     except OperationalError as error:
         if not sql.is_lock_error(error):
             raise
-        return False
+        return "locked"

@@ -1,89 +1,96 @@
-"""A verification as a run: it is stored how far it has come, so that any process can show it and carry it on."""
+"""A verification as a run: its progress is stored, so that any process can show it, or continue it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import date
-from functools import partial
-from typing import Any
 
 from django.db import router
 from django.db.models import Sum
 
-from pagestats import dimensions, sql
+from pagestats import dimensions, runs
 from pagestats.dimensions import SITE
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageView, Rollup, Run
 from pagestats.rollups.recount import refuse_local_times
-from pagestats.rollups.verifying import COMPARED, Position, Slice, slices
+from pagestats.rollups.verifying import Position, Slice, slices
+from pagestats.runs import VerifyResult
 
 
-def begin_verification(**result: Any) -> Run:
-    """Store the run of a verification that is about to begin, and return it. Runs that died are "stopped" by it.
+def begin_verification(*, link: int | None = None) -> Run:
+    """Store the run of a verification that begins now, and return it. Stalled runs become "stopped".
 
-    Arguments:
-        result: what else its `result` is to hold.
+    Args:
+        link: the link that is due if the verification is a chain of tasks.
 
-    Raises `LocalTimes` where nothing can be verified.
+    Raises:
+        LocalTimes: nothing can be verified, because the database stores local times.
     """
     using = router.db_for_write(PageView)
     refuse_local_times(using=using)
-    now = instant(None)
-    silent = Run.objects.using(using).filter(kind=Run.Kind.VERIFY).running().silent(now)
-    stop = partial(silent.update, status=Run.Status.STOPPED, finished=now)  # their last progress is told as it was
-    sql.retrying(stop, using=using)
+    runs.stop_stalled(Run.Kind.VERIFY, at=instant(None))
     seal = _sealed_before(using=using)
     views = Rollup.objects.using(using).filter(dimension=SITE.name, **({"day__gte": seal} if seal else {}))
-    run = Run(kind=Run.Kind.VERIFY, status=Run.Status.RUNNING, started=now, updated=now)
-    run.result = {
-        **dict.fromkeys(COMPARED, 0),
-        "drift": 0,
-        "processed": 0,
-        # Each page view is counted once for its session, and once for each dimension.
-        "total": (1 + len(dimensions.rolled_up())) * (views.aggregate(total=Sum("views"))["total"] or 0),
-        "sealed_before": seal and seal.isoformat(),
-        "position": Position().to_json(),
-        **result,
-    }
-    sql.retrying(partial(run.save, using=using), using=using)
-    return run
+    return runs.begin(
+        VerifyResult(
+            # Each page view is counted once for its session, and once for each dimension.
+            total=(1 + len(dimensions.rolled_up())) * (views.aggregate(total=Sum("views"))["total"] or 0),
+            sealed_before=seal,
+            position=Position().to_json(),
+            processed=0,
+            link=link,
+        )
+    )
+
+
+def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generator[Slice, None, None]:
+    """Continue a run from its position: verify slice by slice, and yield the result of each slice.
+
+    At the end the run is "finished", and its `VerifyResult` says how many stored numbers differ. Until then the result
+    is kept up to date in memory only.
+
+    Args:
+        run: what `begin_verification` returned.
+        left: the status of the run if the iteration stops early. With "running", the caller stores the run's result, so
+            that another process can continue it.
+    """
+    status = left
+    result = VerifyResult.of(run)
+    try:
+        run.processed = result.processed or 0  # what a killed link did after its position is done again
+        for checked in slices(start=Position.from_json(result.position or Position().to_json())):
+            run.processed += checked.views_read
+            result = _with(result, checked, processed=run.processed)
+            run.result = result.to_json()
+            runs.advance_to(run, run.processed)
+            yield checked
+        status = Run.Status.FINISHED
+        # The seal may have moved meanwhile.
+        seal = _sealed_before(using=router.db_for_write(PageView))
+        result = replace(result, position=None, processed=None, sealed_before=seal)
+    finally:
+        if status != Run.Status.RUNNING:
+            runs.end_with(run, status, result)
+            run.status, run.result = status, result.to_json()
+
+
+def _with(result: VerifyResult, checked: Slice, *, processed: int) -> VerifyResult:
+    """Return a result with that of one more slice."""
+    compared: Counter[str] = checked.compared
+    return replace(
+        result,
+        cells=result.cells + compared["cells"],
+        days=result.days + compared["days"],
+        pages=result.pages + compared["pages"],
+        visitors=result.visitors + compared["visitors"],
+        page_views=result.page_views + compared["page_views"],
+        drift=result.drift + len(checked.drift),
+        position=checked.then.to_json(),
+        processed=processed,
+    )
 
 
 def _sealed_before(*, using: str) -> date | None:
     return Calendar.objects.using(using).row().values_list("sealed_before", flat=True).first()
-
-
-def verification(run: Run, *, left: Run.Status = Run.Status.STOPPED) -> Generator[Slice, None, None]:
-    """Carry a run on from its position: verify slice by slice, and yield what each one showed.
-
-    At the end it is "finished", with the number of figures that differ in its `result`.
-
-    Arguments:
-        run: what `begin_verification` returned. Its figures go on in memory until it ends.
-        left: what becomes of it when the iteration ends before. "running": somebody else stores it and carries it on.
-    """
-    using = router.db_for_write(PageView)
-    runs = Run.objects.using(using).filter(pk=run.pk).running()
-    status = left
-    try:
-        run.processed = run.result["processed"]  # a link that was killed is done over from its position
-        for checked in slices(start=Position.from_json(run.result["position"])):
-            run.processed += checked.views_read
-            run.result["processed"] = run.processed
-            for name, number in checked.compared.items():
-                run.result[name] += number
-            run.result["drift"] += len(checked.drift)
-            run.result["position"] = checked.then.to_json()
-            sql.retrying(partial(runs.advance, processed=run.processed), using=using)
-            yield checked
-        status = Run.Status.FINISHED
-        del run.result["position"], run.result["processed"]
-        seal = _sealed_before(using=using)  # as it may have become meanwhile
-        run.result["sealed_before"] = seal and seal.isoformat()
-    finally:
-        if status != Run.Status.RUNNING:
-            run.status, run.updated = status, instant(None)
-            run.finished = run.updated
-            # Not if somebody else has ended it: a task may be delivered twice.
-            ended = {"status": status, "updated": run.updated, "finished": run.finished, "result": run.result}
-            sql.retrying(partial(runs.update, **ended), using=using)

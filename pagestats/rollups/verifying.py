@@ -47,9 +47,6 @@ ROWS_IN_A_SLICE = 5_000
 CELLS_IN_A_SLICE = 20_000
 """How many stored sessions or pages, and how many rollups, a slice has at most: they may have no page views left."""
 
-COMPARED = ("cells", "days", "pages", "visitors", "page_views")
-"""What the result of a run counts: what was compared, and the page views that it was compared with."""
-
 Stored = int | datetime | date | None
 
 

@@ -6,6 +6,7 @@ from pagestats.sql.objects import PageFigure, Range, page_figure
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, View, look, ranked_pages
+from pagestats.sql.snapshots import transactions_with_snapshots
 from pagestats.sql.transactions import (
     PATIENCE_OF_A_PAGE,
     Turns,
@@ -44,6 +45,7 @@ __all__ = [
     "retrying",
     "swap",
     "transact",
+    "transactions_with_snapshots",
     "upsert",
     "wait_for_writers",
     "write",

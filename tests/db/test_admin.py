@@ -142,7 +142,7 @@ def figures(settings):
         ("failed", "OperationalError", 2, 1),
     ]:
         Tally.objects.create(day=day - timedelta(days=ago), outcome=outcome, reason=reason, count=count)
-    retention.clean_up()
+    retention.run_cleanup()
 
 
 def shown(response, key):

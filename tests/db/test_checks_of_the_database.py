@@ -58,6 +58,6 @@ def test_a_reporting_zone_other_than_the_sites_is_a_warning_of_the_database(sett
     Calendar.unguarded.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
     (message,) = told(["default"])
     assert message.hint == (
-        "Page views before 2026-03-16 were pruned, so days can't be counted anew. The reporting zone stays"
+        "Page views before 2026-03-16 were pruned, so days can't be counted again. The reporting zone stays"
         " 'Europe/Amsterdam': set TIME_ZONE to that. Or silence pagestats.W005."
     )

@@ -16,7 +16,7 @@ from pagestats.content import Titled
 from pagestats.days import DAY
 from pagestats.models import Calendar, PageView, Rollup, Seal, Visitor
 from pagestats.recording import record_page_view
-from pagestats.rollups import backfill, rebuild, rebuilding
+from pagestats.rollups import backfill, rebuild
 from pagestats.stats import (
     CannotTell,
     DayFigures,
@@ -267,7 +267,6 @@ def test_days_are_those_of_the_stored_zone(settings):
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", range(9))
 def test_a_zone_that_changes_between_two_queries_leaves_no_report_of_both(monkeypatch, number):
-    monkeypatch.setattr(rebuilding, "LONGEST_WRITE", timedelta(0))
     views = [oracle.View(f"/{n % 3}", "", f"s{n % 2}", T0 + n * 5 * HOUR) for n in range(20)]
     for view in views:
         record_page_view(a_hit(path=view.path, session_id=view.session_id, at=view.timestamp))

@@ -180,7 +180,7 @@ def test_a_session_with_sealed_days_is_forgotten_and_not_erased():
     list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
     before = everything()
     for refused in (erase, preview_erase):
-        with pytest.raises(SealedDay, match=r"the last of 2026-03-14, were pruned.*--forget"):
+        with pytest.raises(SealedDay, match=r"the last on 2026-03-14, were pruned.*--forget"):
             refused("s")
     assert everything() == before
     figures = derived()
@@ -340,7 +340,7 @@ def test_pending_page_views_of_sealed_days_refuse_the_next_one():
     a_site()
     list(prune(BEFORE, at=TODAY))
     raw_views([("/a", "s", T0)])
-    with pytest.raises(PendingViews, match="1 pending page view of days before 2026-03-16, which are sealed"):
+    with pytest.raises(PendingViews, match="1 pending page view of days before 2026-03-16 can't be rolled up"):
         prune(date(2026, 3, 17), at=TODAY)
 
 

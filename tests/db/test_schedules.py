@@ -258,7 +258,7 @@ def site(tmp_path):
     return run
 
 
-NOT_MADE = f"{NAME}: not made yet; manage.py migrate or --restore makes it"
+NOT_MADE = f"{NAME}: not made yet; run manage.py migrate, or restore it with --restore"
 NOT_MIGRATED = "CommandError: django_q_schedule can't be used before manage.py migrate."
 QUIETLY = "--verbosity=0"
 
@@ -316,7 +316,7 @@ def test_the_command_lists_restores_and_removes():
     migrate()
     Schedule.objects.update(next_run=T0)
     assert set_up_schedules() == f"{NAME}: every 5 minutes, next 2026-03-14 12:00:00 UTC"
-    assert set_up_schedules(remove=True) == f"{NAME}: removed; --restore makes it again, every 5 minutes"
+    assert set_up_schedules(remove=True) == f"{NAME}: removed; to make it again, every 5 minutes, use --restore"
     migrate()
     assert made() == []
     assert set_up_schedules(restore=True).startswith(f"{NAME}: every 5 minutes, next ")
@@ -326,7 +326,9 @@ def test_the_command_lists_restores_and_removes():
 def test_a_changed_schedule_is_listed_as_such_and_restored():
     migrate()
     Schedule.objects.update(minutes=60, repeats=0, next_run=T0)
-    assert set_up_schedules() == f"{NAME}: changed by its owner, next never; --restore sets it back to every 5 minutes"
+    assert (
+        set_up_schedules() == f"{NAME}: changed by the site, next never; to reset it to every 5 minutes, use --restore"
+    )
     set_up_schedules(restore=True)
     assert made() == [CLEANUP]
     assert Schedule.objects.get().next_run > T0

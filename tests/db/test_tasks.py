@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from django_q.brokers import orm
 from django_q.models import OrmQ
 
-from pagestats import retention, rollups, tasks
+from pagestats import retention, rollups, runs, tasks
 from pagestats.hits import instant
 from pagestats.models import ActiveSession, Calendar, PageView, Rollup, Run, Visitor
 from pagestats.recording import record_heartbeat, record_page_view
@@ -164,18 +164,18 @@ def test_of_two_that_are_at_one_link_one_enqueues_the_next(one_chunk_a_task, mon
     pend()
     run = tasks.schedule_backfill()
     OrmQ.objects.all().delete()
-    hand_on = tasks._hand_on
+    pass_on = runs.pass_on
 
     def after_another(*args, **kwargs):
-        monkeypatch.setattr(tasks, "_hand_on", hand_on)
+        monkeypatch.setattr(runs, "pass_on", pass_on)
         assert tasks.backfill(run.pk, 0) == 100
-        hand_on(*args, **kwargs)
+        pass_on(*args, **kwargs)
 
-    monkeypatch.setattr(tasks, "_hand_on", after_another)
+    monkeypatch.setattr(runs, "pass_on", after_another)
     assert tasks.backfill(run.pk, 0) == 50
     assert queued() == [("pagestats.tasks.backfill", (run.pk, 1))]
     run.refresh_from_db()
-    assert (run.processed, run.result) == (100, {"total": 130, "new_visitors": 11, "link": 1, "batch_size": None})
+    assert (run.processed, run.result) == (100, {"total": 130, "new_visitors": 11, "link": 1})
 
 
 def test_a_task_of_a_run_that_is_over_or_was_deleted_does_nothing():
@@ -192,13 +192,13 @@ def test_a_task_of_a_run_that_is_over_or_was_deleted_does_nothing():
 def test_a_run_that_is_deleted_while_a_task_is_at_it_ends_the_chain(one_chunk_a_task, monkeypatch):
     pend()
     tasks.schedule_backfill()
-    hand_on = tasks._hand_on
+    pass_on = runs.pass_on
 
     def after_deletion(*args, **kwargs):
         Run.objects.all().delete()
-        hand_on(*args, **kwargs)
+        pass_on(*args, **kwargs)
 
-    monkeypatch.setattr(tasks, "_hand_on", after_deletion)
+    monkeypatch.setattr(runs, "pass_on", after_deletion)
     work_off()
     assert queued() == []
     assert PageView.objects.pending().count() == 80
@@ -227,7 +227,7 @@ def test_a_backfill_is_not_scheduled_beside_one_that_is_alive():
     pend()
     run_command("backfill_aggregates", schedule=True)
     said = run_command("backfill_aggregates", schedule=True)
-    assert said.startswith("A backfill is under way already: 0 of 130 page views.")
+    assert said.startswith("A backfill is already running: 0 of 130 page views.")
     assert (Run.objects.count(), len(queued())) == (1, 1)
 
 

@@ -727,7 +727,6 @@ def test_the_command_says_that_all_is_exact_and_leaves_a_run(some_site: None) ->
         "page_views": 9,
         "drift": 0,
         "total": 27,
-        "sealed_before": None,
     }
 
 

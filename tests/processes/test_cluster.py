@@ -9,7 +9,7 @@ from django_q.models import Schedule
 
 from pagestats import schedules
 from pagestats.hits import instant
-from pagestats.models import SILENCE_OF_THE_DEAD, ActiveSession, Run
+from pagestats.models import STALLED_AFTER, ActiveSession, Run
 from pagestats.recording import record_heartbeat
 from tests.clusters import Site, assert_finished, pend, the_run, wait_for
 from tests.factories import MINUTE, a_hit
@@ -44,7 +44,7 @@ def test_the_schedule_fires_and_a_chain_whose_worker_is_killed_ends_exact(
         assert (killed_at.status, killed_at.processed < rows) == ("running", True)
 
         # A minute later, for which the test does not wait, the schedule is due again.
-        Run.objects.filter(pk=killed_at.pk).update(updated=instant(None) - SILENCE_OF_THE_DEAD - MINUTE)
+        Run.objects.filter(pk=killed_at.pk).update(updated=instant(None) - STALLED_AFTER - MINUTE)
         Schedule.objects.filter(name="pagestats clean-up").update(next_run=instant(None) - MINUTE)
         with site.running(guard_cycle=AT_ONCE):
             wait_for(lambda: the_run().status == "finished")

@@ -11,6 +11,7 @@ from pagestats.formats import counted
 from pagestats.management.arguments import add_batch_size
 from pagestats.management.base import StatsCommand
 from pagestats.rollups import Progress, backfill, backfill_status, preview_rebuild, rebuild, refuse_while_rebuilding
+from pagestats.runs import BackfillResult
 from pagestats.tasks import BackfillUnderWay, NoCluster, schedule_backfill
 
 
@@ -68,7 +69,7 @@ class Command(StatsCommand):
         if run is None:
             self.say("No page views to backfill")
         else:
-            left = run.result["total"] - run.processed
+            left = BackfillResult.of(run).total - run.processed
             self.stdout.write(
                 f"Scheduled the backfill of {counted(left, 'page view')} on the cluster."
                 " Use --status to see its progress."
@@ -104,8 +105,12 @@ class Command(StatsCommand):
             if dry_run:
                 self.stdout.write(f"Would rebuild the rollups of {preview_rebuild()}, in {settings.TIME_ZONE}")
                 return
+            waiting_for = ""
             with tqdm(unit=" views", disable=quietly or None) as bar:
                 for done in rebuild(batch_size=batch_size):
+                    if done.waiting_for not in ("", waiting_for) and not quietly:
+                        tqdm.write(f"Waiting for {done.waiting_for}\n", file=self.stdout, end="")
+                    waiting_for = done.waiting_for
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
             refuse_while_rebuilding()  # another rebuild that began meanwhile has ended this one

@@ -17,6 +17,7 @@ from pagestats.identity import addresses
 from pagestats.management.base import StatsCommand
 from pagestats.models import Calendar, Salt
 from pagestats.rollups import backfill_status, where_zones_differ
+from pagestats.runs import VerifyResult
 from pagestats.stats import Health
 from pagestats.tasks import NoCluster
 
@@ -109,10 +110,10 @@ def _verification(health: Callable[[], Health]) -> Iterator[str]:
     if run is None:
         yield "never verified; run manage.py verify_aggregates"
         return
-    drift = run.result["drift"]
-    differs = f"{counted(drift, 'difference')}; to fix, run manage.py verify_aggregates --repair"
-    yield f"verified at {run.finished:%Y-%m-%d %H:%M:%S %Z}: {differs if drift else 'exact'}"
-    if sealed_before := run.result["sealed_before"]:
+    result = VerifyResult.of(run)
+    differs = f"{counted(result.drift, 'difference')}; to fix, run manage.py verify_aggregates --repair"
+    yield f"verified at {run.finished:%Y-%m-%d %H:%M:%S %Z}: {differs if result.drift else 'exact'}"
+    if sealed_before := result.sealed_before:
         yield f"days before {sealed_before} were skipped: their page views have been pruned"
 
 

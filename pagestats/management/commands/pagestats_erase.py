@@ -33,7 +33,7 @@ class Command(StatsCommand):
         try:
             found = retention.preview_forget(session) if forget else retention.preview_erase(session)
             is_sealed = retention.has_sealed_days(session)
-            is_here = retention.is_here(session)
+            is_here = retention.is_active(session)
             if not dry_run:
                 done = retention.forget(session) if forget else retention.erase(session)
         except ValueError as error:

@@ -14,6 +14,7 @@ from pagestats.management.base import StatsCommand
 from pagestats.models import PageView
 from pagestats.rollups import Drift, Slice, begin_verification, slices, verification
 from pagestats.rollups.recount import LocalTimes, refuse_local_times
+from pagestats.runs import VerifyResult
 
 CHECKED = {"cells": "rollup row", "days": "day", "pages": "page", "visitors": "visitor", "page_views": "page view"}
 
@@ -49,15 +50,16 @@ class Command(StatsCommand):
         if repair and (repaired := self.follow(slices(fix=True), "Repairing", prefix="repaired: ")):
             self.stdout.write(f"Repaired {counted(repaired, 'count')}")
         run = begin_verification()
-        self.follow(verification(run), "Verifying", total=run.result["total"])
-        if sealed_before := run.result["sealed_before"]:
+        self.follow(verification(run), "Verifying", total=VerifyResult.of(run).total)
+        result = VerifyResult.of(run)
+        if sealed_before := result.sealed_before:
             self.stdout.write(f"Skipped days before {sealed_before}: their page views have been pruned")
-        if drift := run.result["drift"]:
+        if drift := result.drift:
             raise CommandError(
                 f"{counted(drift, 'stored count')} {'differs' if drift == 1 else 'differ'} from the page views."
                 " To fix, run manage.py verify_aggregates --repair."
             )
-        found = {noun: counted(run.result[key], noun) for key, noun in CHECKED.items()}
+        found = {noun: counted(getattr(result, figure), noun) for figure, noun in CHECKED.items()}
         self.stdout.write("Exact: {rollup row} of {day}, {page} and {visitor} match {page view}".format(**found))
 
     def follow(self, checked: Iterable[Slice], title: str, *, prefix: str = "", total: int | None = None) -> int:

@@ -1,0 +1,35 @@
+"""Which transactions may still see the database as it was."""
+
+from __future__ import annotations
+
+from django.db import connections
+
+# A transaction of its own virtual id holds the lock on that id, from before its first snapshot until it ends; pg_locks
+# shows these locks to every role. Without `backend_xmin` it has no snapshot now, so its next statement sees what has
+# been committed; the roles that may not see that column see no `state` either. Processes without a user are vacuums.
+_POSTGRESQL = """
+    SELECT held.virtualtransaction
+    FROM pg_locks held JOIN pg_stat_activity activity ON activity.pid = held.pid
+    WHERE held.locktype = 'virtualxid' AND held.pid <> pg_backend_pid()
+    AND activity.datname = current_database() AND activity.usesysid IS NOT NULL
+    AND (activity.backend_xmin IS NOT NULL OR activity.state IS NULL)
+"""
+
+
+def transactions_with_snapshots(*, using: str) -> frozenset[str]:
+    """Return the ids of other transactions that may not see yet what has been committed.
+
+    Call it after a commit: transactions that begin later see what that changed, and so do those that are not returned.
+    The change is in force everywhere once each returned id is no longer among those of a later call.
+
+    Only on PostgreSQL can a writer be in this state. There, a prepared statement takes its snapshot before its locks,
+    and a transaction at REPEATABLE READ keeps one snapshot from its first statement on. On the other databases, a
+    writer reads the calendar when it holds the first lock: SQLite has one writer at a time, whose view is current, and
+    on MariaDB and MySQL the lock of the session comes first and is followed by a read of what is committed.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return frozenset()
+    with connection.cursor() as cursor:
+        cursor.execute(_POSTGRESQL)
+        return frozenset(virtual_id for (virtual_id,) in cursor.fetchall())
