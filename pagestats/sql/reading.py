@@ -76,9 +76,7 @@ def look(views: Sequence[View], *, using: str) -> list[Surroundings]:
         for some in batches(views, len(_PARAMS), connection):
             statement = _looking(dialect.views(len(some), connection), dialect, lock)
             cursor.execute(statement, _params(some, dialect, connection))
-            rows = cursor.fetchall()
-            if len(some) > 1:
-                rows.sort()
+            rows = sorted(cursor.fetchall()) if len(some) > 1 else cursor.fetchall()
             for row in converted(rows, _TYPES, connection):
                 around.append(Surroundings(Nearest(*row[1:3]), Nearest(*row[3:5]), *row[5:]))
     return around
