@@ -254,7 +254,7 @@ def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[A
 
 def batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[Sequence[T]]:
     """Cut rows of `width` values into statements that the database takes."""
-    if len(rows) == 1:
+    if len(rows) <= FEW:
         yield rows
         return
     most = dialect_of(connection).most_rows(width, connection)
