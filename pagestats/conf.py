@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import empty
 
 LONGEST = timedelta(days=366)
 """The longest duration a setting may have. An instant this much earlier or later still fits in every database."""
@@ -33,6 +34,10 @@ PROXY_WORDS = {
     "unix": (),
 }
 """The networks that each word of PAGESTATS_TRUSTED_PROXIES stands for. A Unix socket has no address."""
+
+
+_attributes: dict[str, Any] = object.__getattribute__(settings, "__dict__")
+"""Those of the lazy object itself: reading them loads nothing."""
 
 
 class Setting(Generic[T]):
@@ -80,7 +85,9 @@ class Setting(Generic[T]):
 
     def value(self) -> T:
         """Return the site's value, or the default, without checking it."""
-        value: T = getattr(settings, self.name, self.default)
+        # `settings` answers by two exceptions for a setting that the site hasn't set; what it wraps answers without.
+        source = _attributes["_wrapped"]
+        value: T = getattr(settings if source is empty else source, self.name, self.default)
         return value
 
     def fault(self) -> str | None:

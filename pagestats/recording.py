@@ -138,14 +138,14 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
             if not due or sql.swap(due, using=using) is not None:
                 return Recorded()
         elif _stay_pending(near):
-            if (key := _swap(hit, near, due, using=using)) is not None:
+            if (key := _swap(hit, near, due, is_pending=True, using=using)) is not None:
                 return Recorded([hit], key, are_pending=True)
         elif near.zone is None:
             rollups.fix_reporting_zone(near, using=using)
         elif rollups.are_before_pruning([hit], near):
             rollups.refuse_sealed_days([hit], near)
             break  # the seals that it opens are written in one transaction with it
-        elif (key := _swap(hit, near, due, using=using)) is not None:
+        elif (key := _swap(hit, near, due, is_pending=False, using=using)) is not None:
             return Recorded([hit], key)
     if beats:
         _beat(hit, using=using)
@@ -153,21 +153,20 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
         return _store([hit], using=using)
 
 
-def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, using: str) -> int | None:
+def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, is_pending: bool, using: str) -> int | None:
     """Write a hit that was judged, unless something was written of its session since, or days are no longer reckoned
     alike, or were sealed: then return None.
     """
-    stay_pending = _stay_pending(near)
-    figures, visitors = _figures([hit], [near], is_pending=stay_pending, using=using)
+    figures, visitors = _figures([hit], [near], is_pending=is_pending, using=using)
     seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
     row = hit.session_id, (near.version or 0) + 1, *seen
     if near.next_zone:
         version = Insert(VERSION_WHILE_REBUILDING, [row], near.next_zone)  # afterwards nobody may fold it
-    elif stay_pending:
+    elif is_pending:
         version = Insert(VERSION_OF_UNSEALED_DAY, [row], day_of(hit.at, Calendar.zone_named(near.zone)))
     else:
         version = Insert(VERSION_IN_ZONE, [row], near.zone)
-    return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=stay_pending), using=using)
+    return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=is_pending), using=using)
 
 
 def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
@@ -188,7 +187,7 @@ def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
 
 def _stay_pending(calendar: Surroundings) -> bool:
     """Tell whether views are to stay pending: the site has it so, or its rollups are being rebuilt."""
-    return conf.ROLLUPS == "deferred" or bool(calendar.next_zone)
+    return bool(calendar.next_zone) or conf.ROLLUPS == "deferred"
 
 
 def _figures(
@@ -222,7 +221,8 @@ def _counted(hits: Sequence[Hit], around: Sequence[Surroundings]) -> tuple[list[
 
 def _is_repeat(hit: Hit, *views: datetime | None) -> bool:
     """Tell whether one of some views of a hit's session and path is less than the dedup window away from it."""
-    return any(at is not None and abs(hit.at - at) < conf.DEDUP_WINDOW for at in views)
+    distances = [abs(hit.at - at) for at in views if at is not None]
+    return bool(distances) and min(distances) < conf.DEDUP_WINDOW
 
 
 def record_heartbeat(hit: Hit, *, patience: float = inf) -> Heartbeat:

@@ -27,6 +27,7 @@ from pagestats.days import DAY, EARLIEST, LATEST, day_of, start_of
 from pagestats.dimensions import PAGE, Dimension
 from pagestats.hits import instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
+from pagestats.sql.dialects import dialect_of
 
 MARGIN = 366 * DAY
 """How far around now, and the page views that are there, days are reckoned: more may come meanwhile."""
@@ -42,7 +43,7 @@ WITHOUT_LOCAL_TIMES = "Take TIME_ZONE out of its DATABASES."
 def local_times(*, using: str) -> str | None:
     """Return what is wrong with the time zone of a database, if anything is."""
     connection = connections[using]
-    if connection.vendor == "postgresql" or connection.timezone_name == "UTC":
+    if dialect_of(connection).keeps_time_zones or connection.timezone_name == "UTC":
         return None
     return (
         f"The database {using!r} has the TIME_ZONE {connection.timezone_name!r}: its page views of the hour that comes"
@@ -426,13 +427,13 @@ class _Statement:
     def __init__(self, bounds: DayBounds, using: str) -> None:
         self.bounds = bounds
         self.connection = connections[using]
-        self.vendor = self.connection.vendor
+        self.dialect = dialect_of(self.connection)
         self.view, self.visitor, self.total, self.rollup, self.return_, self.calendar = (
             self.connection.ops.quote_name(model._meta.db_table)
             for model in (PageView, Visitor, PageTotal, Rollup, Return, Calendar)
         )
-        self.no_day = "CAST(NULL AS date)" if self.vendor == "postgresql" else "NULL"
-        self.no_instant = "CAST(NULL AS timestamptz)" if self.vendor == "postgresql" else "NULL"
+        self.no_day, self.no_instant = self.dialect.no_day, self.dialect.no_instant
+        self.day, self.distinct, self.index = self.dialect.day, self.dialect.differ, self.dialect.index
 
     def value_of(self, dimension: Dimension, path: str) -> tuple[str, dict[str, str | None]]:
         """Return the value of a dimension, given the column that holds the path, and the parameters of that."""
@@ -449,34 +450,11 @@ class _Statement:
         text = compiled % tuple(f"%({name})s" for name in names)
         return text, dict(zip(names, params, strict=True))
 
-    def day(self, day: date) -> str:
-        """Return a day as a literal."""
-        return f"'{day.isoformat()}'" if self.vendor == "sqlite" else f"DATE '{day.isoformat()}'"
-
     def instant(self, at: date | datetime) -> str:
         """Return an instant, or the first one of a day, as a literal."""
         if not isinstance(at, datetime):
             at = self.bounds.start_of(at)
-        text = at.replace(tzinfo=None).isoformat(" ")
-        match self.vendor:
-            case "postgresql":
-                return f"TIMESTAMPTZ '{text}+00'"
-            case "mysql":
-                return f"TIMESTAMP '{text}'"
-        return f"'{text}'"
-
-    def distinct(self, one: str, other: str) -> str:
-        """Return the condition that two values differ, where two NULLs do not."""
-        match self.vendor:
-            case "postgresql":
-                return f"{one} IS DISTINCT FROM {other}"
-            case "mysql":
-                return f"NOT ({one} <=> {other})"
-        return f"{one} IS NOT {other}"
-
-    def index(self, name: str) -> str:
-        """Return the hint without which MariaDB would read the whole table for a range that is not that small."""
-        return f" FORCE INDEX ({name})" if self.vendor == "mysql" else ""
+        return self.dialect.instant(at)
 
     def unsealed(self, days: Days) -> tuple[date | None, date | None]:
         """Return the bounds of those of some days that are not sealed."""
@@ -518,7 +496,7 @@ class _Statement:
         # The ORM's own words: a partial index is found only by the condition that it was made with.
         rows = PageView.objects.using(self.connection.alias).pending().order_by().values_list("pk")
         pending, params = rows.query.get_compiler(self.connection.alias).as_sql()
-        pending %= tuple("FALSE" if self.vendor == "postgresql" else "0" for _ in params)
+        pending %= tuple(self.dialect.false for _ in params)
         return f"CASE WHEN EXISTS ({pending}) THEN ({latest} AND earlier.rolled_up) ELSE ({latest}) END"
 
     def day_of(self, at: str) -> str:
@@ -536,14 +514,7 @@ class _Statement:
     def _day_in(self, stretch: Stretch, at: str) -> str:
         if stretch.offset is None:
             return self.day(stretch.first_day)
-        seconds = int(stretch.offset.total_seconds())
-        match self.vendor:
-            case "postgresql":
-                return f"CAST({at} AT TIME ZONE 'UTC' + INTERVAL '{seconds} seconds' AS date)"
-            case "mysql":
-                return f"DATE({at} + INTERVAL {seconds} SECOND)"
-        # Whole seconds, since SQLite would round to milliseconds, and up to the next day.
-        return f"date(substr({at}, 1, 19), '{seconds:+d} seconds')"
+        return self.dialect.day_at_offset(at, int(stretch.offset.total_seconds()))
 
     def numbered(self, grouped: str, differs: str, *, counts: str, days: str = "1 = 0") -> str:
         """Return the statement that reads what differs, and with it, in one row at least, how many were compared."""
@@ -574,10 +545,9 @@ class _Statement:
             for order in ("ASC", "DESC")
         )
         with ExitStack() as stack:
-            if self.vendor == "postgresql":
-                # It would compile for a second what then runs for a tenth of one.
+            if without_jit := self.dialect.without_jit:
                 stack.enter_context(transaction.atomic(using=self.connection.alias))
-                stack.enter_context(self.connection.cursor()).execute("SET LOCAL jit = off")
+                stack.enter_context(self.connection.cursor()).execute(without_jit)
             cursor = stack.enter_context(self.connection.cursor())
             cursor.execute(
                 f"SELECT calendar.zone, calendar.sealed_before, {ends}, compared, page_views, days, differs, {columns}"

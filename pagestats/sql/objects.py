@@ -15,6 +15,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from pagestats.days import day_of, start_of
 from pagestats.hits import PATH_LENGTH, instant
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal
+from pagestats.sql.dialects import dialect_of
 
 Figure = Literal["views", "visitors"]
 
@@ -70,7 +71,7 @@ class PageFigure(Func):
         [(path, path_params)] = [compiler.compile(source) for source in self.get_source_expressions()]
         words = _Words(connection, path, tuple(path_params), self.dimension, self.range)
         sql, params = words.views() if self.figure == "views" else words.visitors()
-        length = "LENGTH" if connection.vendor == "sqlite" else "CHAR_LENGTH"
+        length = dialect_of(connection).char_length
         return f"(CASE WHEN {length}({path}) > {PATH_LENGTH} THEN NULL ELSE {sql} END)", (*path_params, *params)
 
 
@@ -114,9 +115,8 @@ class _Words:
         pending = PageView.objects.using(connection.alias).pending().query
         words, params = pending.where.as_sql(pending.get_compiler(connection.alias), connection)
         self.is_pending: Compiled = words, tuple(params)
-        # MariaDB keeps what a subquery told of a row for the rows whose columns equal its own, by the collation of the
-        # columns: "a", "A " and "ä" may be one to them. Of what is left to chance it keeps nothing.
-        self.anew = " AND RAND() < 2" if connection.vendor == "mysql" else ""
+        self.dialect = dialect_of(connection)
+        self.anew = self.dialect.uncached
 
     def views(self) -> Compiled:
         """Return the views: rolled up, and pending."""
@@ -137,7 +137,7 @@ class _Words:
         returned = self._integer(
             f"(SELECT SUM(ps_b.visitors) FROM {self._table(Return)} ps_b WHERE ps_b.dimension = %s"
             f" AND ps_b.value = {self.path} AND ps_b.previous_day >= %s AND ps_b.previous_day <= %s"
-            f" AND {'+' if self.connection.vendor == 'sqlite' else ''}ps_b.day <= %s{self.anew})"
+            f" AND {self.dialect.ignoring_index}ps_b.day <= %s{self.anew})"
         )
         start, end = self.days
         back = f"- {returned}", (self.dimension, *self.path_params, start, end, end)
@@ -197,8 +197,7 @@ class _Words:
 
     def _integer(self, total: str) -> str:
         """Return a sum as an integer: two of the databases make a decimal of it."""
-        kind = "SIGNED" if self.connection.vendor == "mysql" else "BIGINT"
-        return f"CAST(COALESCE({total}, 0) AS {kind})"
+        return self.dialect.integer_of(f"COALESCE({total}, 0)")
 
     def _table(self, model: Any) -> str:
         return self.connection.ops.quote_name(model._meta.db_table)

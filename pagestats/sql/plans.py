@@ -1,14 +1,12 @@
-"""Have PostgreSQL plan the statements of a page view once for a connection: planning is two fifths of what they take.
+"""Have PostgreSQL plan the statements of a page view once per connection: planning is two fifths of what they take.
 
-Django does not let psycopg prepare statements, since a pooler may send each of them to another server. So it is done
-here, by `PREPARE` and `EXECUTE`, and only where the connection leads to the server itself.
+Django tells psycopg not to prepare statements, since a pooler may send each of them to another server. `execute` lets
+psycopg prepare these few, and only where the connection leads to the server itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,88 +14,99 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 USES_BEFORE = 5
-"""Of a statement on a connection before it is prepared: many connections serve one request and are closed."""
+"""How often a statement is used on a connection before it is prepared: many connections serve one request."""
 USES_OF_A_PLAN = 1_000
-"""Then it is planned anew: a table may have grown since."""
+"""How often a plan is used before PostgreSQL plans again: a table may have grown since."""
 MOST_STATEMENTS = 64
-"""On one connection; what else comes is planned each time."""
+"""How many statements are prepared on one connection; any other is planned each time."""
 
 LOST = {"26000", "0A000", "42P05"}
-"""What PostgreSQL says of a plan that somebody took away, of one whose columns have other types now, and of a name that
-somebody else took: of a pooler that could not be told from the server."""
+"""What PostgreSQL answers when somebody took a prepared statement away, when its columns have other types now, and when
+somebody else took its name: behind a pooler that looked like the server."""
 
 
 def execute(cursor: Any, statement: str, params: Sequence[Any], connection: BaseDatabaseWrapper) -> None:
-    """Execute a statement of PostgreSQL, prepared if that may be.
+    """Execute a statement of PostgreSQL, prepared where that is safe.
 
-    It is sent as it is within a transaction, since a plan that is lost would take all else with it; and where psycopg
-    sends the parameters for themselves, since then it prepares statements, if it is told to.
+    In a transaction it isn't prepared, since a plan that is lost would abort the transaction; nor where the site has
+    told psycopg itself when to prepare statements.
 
-    Arguments:
+    Args:
+        cursor: from `fast_cursor`. One that writes the parameters into the text prepares nothing.
         statement: its only `%` are those of its parameters, `%s`.
     """
-    if connection.autocommit and not _binds_on_the_server(connection):
-        plans = _plans(connection.connection)
-        try:
-            if name := plans.name_of(statement, cursor):
-                cursor.execute(f"EXECUTE {name} ({', '.join(['%s'] * len(params))})", params)
+    raw = connection.connection
+    if _can_prepare(cursor, connection):
+        plans = _plans(raw)
+        if text := plans.text_of(statement, cursor):
+            try:
+                raw.prepare_threshold = 0
+                cursor.execute(text, params)
                 return
-        except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) not in LOST:
-                raise
-            plans.give_up()
+            except DatabaseError as error:
+                if getattr(error.__cause__, "sqlstate", None) not in LOST:
+                    raise
+                plans.give_up()
+            finally:
+                raw.prepare_threshold = None
     cursor.execute(statement, params)
 
 
+def _can_prepare(cursor: Any, connection: BaseDatabaseWrapper) -> bool:
+    return (
+        connection.autocommit
+        and getattr(connection.connection, "prepare_threshold", 0) is None
+        and _binds_on_the_server(cursor.cursor)
+    )
+
+
+def _binds_on_the_server(cursor: Any) -> bool:
+    from django.db.backends.postgresql.base import ServerBindingCursor
+
+    return isinstance(cursor, ServerBindingCursor)
+
+
 class Plans:
-    """What is prepared on one connection."""
+    """How often each statement was used on one connection, and whether it may be prepared there."""
 
     def __init__(self, server_process: int) -> None:
         self._server_process = server_process
         self._may_prepare: bool | None = None
         self._uses: dict[str, int] = {}
-        self._names: dict[str, str] = {}
 
-    def name_of(self, statement: str, cursor: Any) -> str | None:
-        """Return the name under which a statement is prepared, for one use of it; None if it is not."""
+    def text_of(self, statement: str, cursor: Any) -> str | None:
+        """Return the text of a statement to be prepared, for one use of it; None if it must not be.
+
+        Another text is another plan: after USES_OF_A_PLAN uses, a comment with a number follows the statement.
+        """
         if self._may_prepare is False or (statement not in self._uses and len(self._uses) >= MOST_STATEMENTS):
             return None
         uses = self._uses[statement] = self._uses.get(statement, 0) + 1
-        name = self._names.get(statement)
-        if uses <= (USES_OF_A_PLAN if name else USES_BEFORE):
-            return name
+        if uses <= USES_BEFORE:
+            return None
         if self._may_prepare is None:
             self._may_prepare = self._is_direct(cursor)
         if not self._may_prepare:
             return None
-        if name:
-            del self._names[statement]
-            cursor.execute(f"DEALLOCATE {name}")
-        # Whoever else may have a plan of this name, it is one of the same statement.
-        name = f"pagestats_{blake2b(statement.encode(), digest_size=8).hexdigest()}_{next(_numbers)}"
-        first, *rest = statement.split("%s")
-        cursor.execute(f"PREPARE {name} AS {first}" + "".join(f"${n}{text}" for n, text in enumerate(rest, start=1)))
-        self._names[statement] = name
-        self._uses[statement] = 1
-        return name
+        plan = (uses - USES_BEFORE - 1) // USES_OF_A_PLAN
+        return f"{statement} /* plan {plan + 1} */" if plan else statement
 
     def give_up(self) -> None:
         """Prepare nothing more on this connection."""
         self._may_prepare = False
 
     def _is_direct(self, cursor: Any) -> bool:
-        """Tell whether the process that the connection was told of is the one that answers: of a pooler it is not."""
+        """Tell whether the process that answers is the one that the connection was opened with: behind a pooler not."""
         cursor.execute("SELECT pg_backend_pid()")
         [(answering,)] = cursor.fetchall()
         return bool(answering == self._server_process)
 
 
-_numbers = count(1)
 _of_connections: WeakKeyDictionary[Any, Plans] = WeakKeyDictionary()
 
 
 def forget() -> None:
-    """Begin anew on each connection, as if nothing had been used there yet."""
+    """Forget what was used on each connection, as in a new process."""
     _of_connections.clear()
 
 
@@ -106,7 +115,3 @@ def _plans(raw: Any) -> Plans:
     if (plans := _of_connections.get(raw)) is None:
         plans = _of_connections.setdefault(raw, Plans(raw.info.backend_pid))
     return plans
-
-
-def _binds_on_the_server(connection: BaseDatabaseWrapper) -> bool:
-    return bool(getattr(connection.features, "uses_server_side_binding", False))

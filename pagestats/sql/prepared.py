@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, tzinfo
-from functools import partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connections, router
@@ -12,12 +12,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from pagestats.models import PageView
+from pagestats.sql.cursors import fast_cursor
+from pagestats.sql.dialects import Convert, Dialect, dialect_of
 
 Row = tuple[Any, ...]
 MOST_SHAPES = 64
 """That one query is kept in: of a limit, a client may choose another each time."""
-
-Convert = Callable[[Any], Any]
 
 
 class Prepared:
@@ -37,13 +37,13 @@ class Prepared:
         using = using or router.db_for_read(PageView)
         connection = connections[using]
         stand_ins = [_stand_in(number, argument) for number, argument in enumerate(arguments)]
-        shape = using, connection.vendor, *stand_ins
+        shape = using, dialect_of(connection), *stand_ins
         if (compiled := self._compiled.get(shape)) is None:
             if len(self._compiled) >= MOST_SHAPES:
                 self._compiled.clear()
             compiled = self._compiled[shape] = _compiled(self._build(*stand_ins).using(using), stand_ins, connection)
         statement, params, types = compiled
-        with connection.cursor() as cursor:
+        with fast_cursor(connection) as cursor:
             filled = [_adapted(arguments[param], connection) if is_filled else param for param, is_filled in params]
             cursor.execute(statement, filled)
             return list(converted(cursor.fetchall(), types, connection))
@@ -106,7 +106,7 @@ def converted(rows: Sequence[Row], types: Sequence[str], connection: BaseDatabas
     Arguments:
         types: the internal type of the field of each column.
     """
-    convert = [(column, by_type) for column, kind in enumerate(types) if (by_type := _converter(kind, connection))]
+    convert = _converters(tuple(types), dialect_of(connection), connection.timezone)
     if not convert:
         yield from rows
         return
@@ -118,22 +118,8 @@ def converted(rows: Sequence[Row], types: Sequence[str], connection: BaseDatabas
         yield tuple(values)
 
 
-def _converter(kind: str, connection: BaseDatabaseWrapper) -> Convert | None:
-    if connection.vendor == "postgresql":
-        return None
-    if kind == "DateTimeField":
-        return partial(_instant, zone=connection.timezone)
-    if kind == "DateField" and connection.vendor == "sqlite":
-        return _date
-    return bool if kind == "BooleanField" else None
-
-
-def _instant(value: Any, *, zone: tzinfo | None) -> datetime:
-    """Return the instant that a driver returned by the clocks of a zone: SQLite's, of an expression, its text."""
-    at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return at.replace(tzinfo=zone)
-
-
-def _date(value: Any) -> date:
-    """Return the date that SQLite's driver returned: of an expression, its text."""
-    return value if isinstance(value, date) else date.fromisoformat(value)
+@lru_cache(maxsize=256)
+def _converters(types: tuple[str, ...], dialect: Dialect, zone: tzinfo | None) -> list[tuple[int, Convert]]:
+    """Return what converts the values of each column that needs it."""
+    found = ((column, dialect.converter(kind, zone)) for column, kind in enumerate(types))
+    return [(column, convert) for column, convert in found if convert]

@@ -13,6 +13,7 @@ from django.db.models.functions import TruncDate
 from django.db.models.sql.compiler import SQLCompiler
 
 from pagestats.models import Return
+from pagestats.sql.dialects import dialect_of
 
 
 class LaterDay(Func):
@@ -78,7 +79,7 @@ def ranked_of_days(
     compiled = [part.using(using).query.get_compiler(using).as_sql() for part in parts]
     # Each in parentheses: Django ends a grouped one with ORDER BY on MariaDB.
     selects = [f"SELECT * FROM ({select}) part_{number}" for number, (select, _) in enumerate(compiled)]
-    day = "+back.day" if connection.vendor == "sqlite" else "back.day"
+    day = f"{dialect_of(connection).ignoring_index}back.day"
     ordered = f"ORDER BY {ORDERS[order]}, value"
     # Each row tells the number of values, so that one is always read.
     first = f"{ordered}{'' if limit is None else f' LIMIT {max(limit, 1):d}'}"

@@ -12,12 +12,12 @@ from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count
 
-from pagestats.fields import collation as text_collation
 from pagestats.models import ActiveSession, Calendar, PageTotal, PageView, Visitor
 from pagestats.sql import plans
+from pagestats.sql.cursors import fast_cursor
+from pagestats.sql.dialects import POSTGRESQL, Dialect, dialect_of, naive
 from pagestats.sql.prepared import converted
-from pagestats.sql.transactions import reads_are_snapshots
-from pagestats.sql.writing import array, batches, naive
+from pagestats.sql.writing import array, batches
 
 
 class View(Protocol):
@@ -67,28 +67,30 @@ class Surroundings(NamedTuple):
 def look(views: Sequence[View], *, using: str) -> list[Surroundings]:
     """Return the surroundings of each of some views, in their order, as they are committed now."""
     connection = connections[using]
-    if len(views) == 1 and connection.vendor == "postgresql" and (near := _look_briefly(views[0], connection)):
-        return [near]
-    lock = " LOCK IN SHARE MODE" if connection.in_atomic_block and reads_are_snapshots(connection) else ""
-    around: list[Surroundings] = []
-    with connection.cursor() as cursor:
+    dialect = dialect_of(connection)
+    with fast_cursor(connection) as cursor:
+        if len(views) == 1 and dialect is POSTGRESQL and (near := _look_briefly(views[0], cursor, connection)):
+            return [near]
+        lock = dialect.lock_clause(connection)
+        around: list[Surroundings] = []
         for some in batches(views, len(_PARAMS), connection):
-            statement = _looking(len(some), connection.vendor, text_collation(connection), lock)
-            cursor.execute(statement, _params(some, connection))
+            statement = _looking(dialect.views(len(some), connection), dialect, lock)
+            cursor.execute(statement, _params(some, dialect, connection))
             rows = sorted(cursor.fetchall()) if len(some) > 1 else cursor.fetchall()
             for row in converted(rows, _TYPES, connection):
                 around.append(Surroundings(Nearest(*row[1:3]), Nearest(*row[3:5]), *row[5:]))
     return around
 
 
-def _look_briefly(view: View, connection: BaseDatabaseWrapper) -> Surroundings | None:
+def _look_briefly(view: View, cursor: Any, connection: BaseDatabaseWrapper) -> Surroundings | None:
     """Return the surroundings of one view; None if a pending view stands next to it, and more is to be asked.
 
     PostgreSQL plans this statement in half the time of the other, wherever it plans it each time.
     """
-    with connection.cursor() as cursor:
-        plans.execute(cursor, _LOOKING_BRIEFLY, _of_view(view), connection)
-        [(all_are_rolled_up, previous, following, *rest)] = cursor.fetchall()
+    session_id, path, at = view.session_id, view.path, view.at
+    params = [session_id, session_id, session_id, path, at, session_id, path, at]
+    plans.execute(cursor, _LOOKING_BRIEFLY, params, connection)
+    [(all_are_rolled_up, previous, following, *rest)] = cursor.fetchall()
     near = Nearest(previous, following)
     return Surroundings(near, near, *rest) if all_are_rolled_up else None
 
@@ -97,56 +99,67 @@ def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
     return cast("models.Field[Any, Any]", model._meta.get_field(name))
 
 
-_TIMESTAMP = _field(PageView, "timestamp")
+Column = tuple["models.Field[Any, Any]", str]
+"""A field, and the expression of a value of it."""
 
 
-def _nearest(side: str, order: str, condition: str = "") -> tuple[models.Field[Any, Any], str]:
-    return _TIMESTAMP, (
+def _nearest(side: str, order: str, condition: str = "") -> Column:
+    return _field(PageView, "timestamp"), (
         f"(SELECT view.timestamp FROM {PageView._meta.db_table} view{{index}}"
         " WHERE view.session_id = hit.session_id AND view.path = hit.path"
         f" AND view.timestamp {side} hit.at{condition} ORDER BY view.timestamp {order} LIMIT 1{{lock}})"
     )
 
 
-def _of_session(
-    alias: str, model: type[models.Model], *names: str, lock: str = ""
-) -> list[tuple[models.Field[Any, Any], str]]:
-    rows = f"FROM {model._meta.db_table} {alias} WHERE {alias}.session_id = hit.session_id{lock}"
-    return [(_field(model, name), f"(SELECT {alias}.{name} {rows})") for name in names]
+def _of(alias: str, model: type[models.Model], *names: str) -> list[Column]:
+    return [(_field(model, name), f"{alias}.{name}") for name in names]
 
 
-def _of_calendar(*names: str) -> list[tuple[models.Field[Any, Any], str]]:
-    return [(_field(Calendar, name), f"calendar.{name}") for name in names]
-
-
-_COLUMNS = [
+_NEAREST = [
     _nearest("<=", "DESC"),
     _nearest(">=", "ASC"),
     _nearest("<=", "DESC", " AND view.rolled_up"),
     _nearest(">=", "ASC", " AND view.rolled_up"),
-    *_of_session("visitor", Visitor, "first_seen", "last_day", "last_sealed_day", "version", lock="{lock}"),
-    *_of_calendar("zone", "next_zone", "sealed_before", "sealed_on"),
-    *_of_session("active", ActiveSession, "current_path", "last_seen"),
 ]
+_VISITOR = _of("visitor", Visitor, "first_seen", "last_day", "last_sealed_day", "version")
+_CALENDAR = _of("calendar", Calendar, "zone", "next_zone", "sealed_before", "sealed_on")
+_ACTIVE = _of("active", ActiveSession, "current_path", "last_seen")
+
+_CALENDAR_JOIN = f"LEFT JOIN {Calendar._meta.db_table} calendar ON calendar.id = {Calendar.ROW}"
+_VISITORS = f"{Visitor._meta.db_table} visitor"
+_ACTIVE_SESSIONS = f"{ActiveSession._meta.db_table} active"
 
 
-@lru_cache(maxsize=2048)
-def _looking(rows: int, vendor: str, collation: str | None, lock: str) -> str:
-    """Return the statement that looks around so many views."""
-    columns = ", ".join(expression for _, expression in _COLUMNS).format(
-        # MariaDB would take the index of times for the one that ends sooner.
-        index=" FORCE INDEX (pagestats_view_repeat)" if vendor == "mysql" else "",
-        lock=lock,
-    )
-    calendar = f"LEFT JOIN {Calendar._meta.db_table} calendar ON calendar.id = {Calendar.ROW}"
-    return f"SELECT hit.position, {columns} FROM {_hits(rows, vendor, collation)} {calendar}{lock}"
+@lru_cache(maxsize=1024)
+def _looking(hits: str, dialect: Dialect, lock: str) -> str:
+    """Return the statement that looks around the views of a table `hit`."""
+    joins = _CALENDAR_JOIN
+    if dialect.looks_up_each_row:
+        visitor, active = _VISITOR, _ACTIVE
+        joins += f" LEFT JOIN {_VISITORS} ON visitor.session_id = hit.session_id"
+        joins += f" LEFT JOIN {_ACTIVE_SESSIONS} ON active.session_id = hit.session_id"
+    else:
+        visitor = _found(_VISITOR, f"FROM {_VISITORS} WHERE visitor.session_id = hit.session_id{{lock}}")
+        active = _found(_ACTIVE, f"FROM {_ACTIVE_SESSIONS} WHERE active.session_id = hit.session_id")
+    columns = ", ".join(expression for _, expression in [*_NEAREST, *visitor, *_CALENDAR, *active])
+    columns = columns.format(index=dialect.index("pagestats_view_repeat"), lock=lock)
+    return f"SELECT hit.position, {columns} FROM {hits} {joins}{lock}"
+
+
+def _found(columns: Sequence[Column], rows: str) -> list[Column]:
+    return [(field, f"(SELECT {column} {rows})") for field, column in columns]
 
 
 def _lateral(name: str, side: str, order: str) -> str:
+    """Return the join of the nearest view on one side. Its session and path are constants, as sharding needs them.
+
+    The instant is not: to the planner, one after the last ANALYZE would look as if the index of timestamps alone found
+    next to nothing.
+    """
     return (
         "LEFT JOIN LATERAL (SELECT view.timestamp, view.rolled_up"
-        f" FROM {PageView._meta.db_table} view WHERE view.session_id = hit.session_id AND view.path = hit.path"
-        f" AND view.timestamp {side} hit.at ORDER BY view.timestamp {order} LIMIT 1) {name} ON TRUE"
+        f" FROM {PageView._meta.db_table} view WHERE view.session_id = %s AND view.path = %s"
+        f" AND view.timestamp {side} (SELECT %s::timestamptz) ORDER BY view.timestamp {order} LIMIT 1) {name} ON TRUE"
     )
 
 
@@ -154,37 +167,18 @@ _LOOKING_BRIEFLY = " ".join(
     [
         "SELECT COALESCE(previous.rolled_up, TRUE) AND COALESCE(following.rolled_up, TRUE),",
         "previous.timestamp, following.timestamp,",
-        "visitor.first_seen, visitor.last_day, visitor.last_sealed_day, visitor.version,",
-        "calendar.zone, calendar.next_zone, calendar.sealed_before, calendar.sealed_on,",
-        "active.current_path, active.last_seen",
-        # OFFSET keeps them from being constants to the planner: see _hits.
-        "FROM (SELECT %s::text AS session_id, %s::text AS path, %s::timestamptz AS at OFFSET 0) hit",
-        f"LEFT JOIN {Calendar._meta.db_table} calendar ON calendar.id = {Calendar.ROW}",
-        f"LEFT JOIN {Visitor._meta.db_table} visitor ON visitor.session_id = hit.session_id",
-        f"LEFT JOIN {ActiveSession._meta.db_table} active ON active.session_id = hit.session_id",
+        f"{', '.join(expression for _, expression in [*_VISITOR, *_CALENDAR, *_ACTIVE])}",
+        f"FROM (SELECT 1) always {_CALENDAR_JOIN}",
+        f"LEFT JOIN {_VISITORS} ON visitor.session_id = %s",
+        f"LEFT JOIN {_ACTIVE_SESSIONS} ON active.session_id = %s",
         _lateral("previous", "<=", "DESC"),
         _lateral("following", ">=", "ASC"),
     ]
 )
 
 
-def _hits(rows: int, vendor: str, collation: str | None) -> str:
-    """Return a table `hit` of so many views, which are the parameters."""
-    if vendor == "postgresql":
-        # As constants, which a list of rows turns into when it has one, an instant after the last ANALYZE would look
-        # as if the index of timestamps alone found next to nothing.
-        return (
-            "unnest(%s::text[], %s::text[], %s::timestamptz[]) WITH ORDINALITY AS hit(session_id, path, at, position)"
-        )
-    row = "%s AS session_id, %s AS path, %s AS at"
-    if vendor == "mysql":
-        text = f"CONVERT(%s USING utf8mb4) COLLATE {collation}"
-        row = f"{text} AS session_id, {text} AS path, CAST(%s AS DATETIME(6)) AS at"
-    return f"({' UNION ALL '.join(f'SELECT {position} AS position, {row}' for position in range(rows))}) hit"
-
-
-def _params(views: Sequence[View], connection: BaseDatabaseWrapper) -> list[Any]:
-    if connection.vendor == "postgresql":
+def _params(views: Sequence[View], dialect: Dialect, connection: BaseDatabaseWrapper) -> list[Any]:
+    if dialect.keeps_time_zones:
         return [array(column) for column in zip(*map(_of_view, views), strict=True)]
     zone = connection.timezone
     return [param for view in views for param in (view.session_id, view.path, naive(view.at, zone))]
@@ -194,7 +188,7 @@ _PARAMS = "session_id", "path", "at"
 _of_view = attrgetter(*_PARAMS)
 
 
-_TYPES = ["", *(field.get_internal_type() for field, _ in _COLUMNS)]
+_TYPES = ("", *(field.get_internal_type() for field, _ in [*_NEAREST, *_VISITOR, *_CALENDAR, *_ACTIVE]))
 """The position comes first."""
 
 

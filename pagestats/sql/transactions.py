@@ -11,6 +11,8 @@ from typing import TypeVar
 from django.db import OperationalError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from pagestats.sql.dialects import dialect_of
+
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
 
@@ -76,7 +78,7 @@ class Turns:
     """
 
     def __init__(self, using: str) -> None:
-        self._rests = connections[using].vendor == "sqlite"
+        self._rests = dialect_of(connections[using]).has_one_writer
         self._until = time.monotonic() + LONGEST_TURN
 
     def rest(self) -> None:
@@ -96,28 +98,16 @@ def wait_for_writers(model: type[models.Model], *, using: str) -> None:
     """
     connection = connections[using]
     table = connection.ops.quote_name(model._meta.db_table)
-    statements = {
-        "postgresql": [
-            f"SET LOCAL lock_timeout = {1000 * LONGEST_WAIT_FOR_WRITERS:.0f}",
-            f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE",
-        ],
-        "mysql": [f"SELECT COUNT(*) FROM {table} FORCE INDEX (PRIMARY) {_shared_lock(connection)}"],
-    }
+    statements = dialect_of(connection).wait_for_writers(table, LONGEST_WAIT_FOR_WRITERS)
     with connection.cursor() as cursor:
-        for statement in statements.get(connection.vendor, []):
+        for statement in statements:
             cursor.execute(statement)
-
-
-def _shared_lock(connection: BaseDatabaseWrapper) -> str:
-    is_mariadb = getattr(connection, "mysql_is_mariadb", False)
-    return f"LOCK IN SHARE MODE WAIT {max(1, LONGEST_WAIT_FOR_WRITERS):.0f}" if is_mariadb else "FOR SHARE NOWAIT"
 
 
 def reads_are_snapshots(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether plain reads of a transaction show the past: then only a locking read sees what others committed."""
-    if connection.vendor != "mysql":
-        return False  # PostgreSQL refuses the lock itself in that case, and `retrying` begins anew
-    return getattr(connection, "isolation_level", None) not in {"read committed", "read uncommitted"}
+    # PostgreSQL refuses the lock itself in that case, and `retrying` begins again.
+    return dialect_of(connection).reads_are_snapshots(connection)
 
 
 def current(rows: models.QuerySet[M]) -> models.QuerySet[M]:

@@ -5,25 +5,20 @@ Statements are written once for each table and number of rows, and kept: a page 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
-from functools import lru_cache
-from itertools import islice
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils.timezone import make_naive
 
 from pagestats.models import Calendar, Visitor
 from pagestats.sql import plans
+from pagestats.sql.cursors import fast_cursor
+from pagestats.sql.dialects import POSTGRESQL, Dialect, dialect_of, naive
 
 T = TypeVar("T")
-
-ROWS_IN_A_STATEMENT = 500
-"""What SQLite takes as terms of one compound SELECT, and enough for the cost of a round trip to vanish."""
 
 While = Literal["", "in_zone", "rebuilt_in_zone", "unsealed"]
 """What the calendar has to say for anything to be written: that days are reckoned in the zone that is expected, and no
@@ -34,9 +29,12 @@ Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
 value is one less than the incoming one: somebody else changed it since it was read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Target:
-    """A table, the columns that rows for it have, and what they do to a row that has their key already."""
+    """A table, the columns that rows for it have, and what they do to a row that has their key already.
+
+    Make one once and keep it: its statements are kept with it.
+    """
 
     model: type[models.Model]
     columns: tuple[str, ...]
@@ -65,6 +63,34 @@ class Target:
         """Whether a value is to come with the one row."""
         return bool(self.unless_changed or self.only_while)
 
+    @cached_property
+    def fields(self) -> tuple[models.Field[Any, Any], ...]:
+        """The fields of the columns."""
+        return tuple(cast("models.Field[Any, Any]", self.model._meta.get_field(name)) for name in self.columns)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The internal types of these fields."""
+        return tuple(field.get_internal_type() for field in self.fields)
+
+    @cached_property
+    def instants(self) -> tuple[int, ...]:
+        """Where instants are in a row, and in the value after it that it expects."""
+        return self._positions("DateTimeField")
+
+    @cached_property
+    def days(self) -> tuple[int, ...]:
+        """Where dates are in a row, and in the value after it that it expects."""
+        return self._positions("DateField")
+
+    def _positions(self, wanted: str) -> tuple[int, ...]:
+        kinds = [*self.kinds]
+        if self.unless_changed:
+            kinds.append(kinds[self.columns.index(self.unless_changed)])
+        if self.only_while == "unsealed":
+            kinds.append("DateField")
+        return tuple(position for position, kind in enumerate(kinds) if kind == wanted)
+
 
 class Insert(NamedTuple):
     """Rows on their way into a table."""
@@ -85,7 +111,12 @@ def upsert(
     using: str,
 ) -> None:
     """Insert rows of (*key, *changes) values; where a row with that key exists, change it."""
-    write([Insert(Target.upserting(model, key=key, changes=changes), list(rows))], using=using)
+    write([Insert(_upserting(model, tuple(key), tuple(changes.items())), list(rows))], using=using)
+
+
+@lru_cache
+def _upserting(model: type[models.Model], key: tuple[str, ...], changes: tuple[tuple[str, Change], ...]) -> Target:
+    return Target.upserting(model, key=key, changes=dict(changes))
 
 
 def write(inserts: Iterable[Insert], *, last: Insert | None = None, using: str) -> int:
@@ -101,8 +132,8 @@ def write(inserts: Iterable[Insert], *, last: Insert | None = None, using: str) 
     """
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql" and len(wanted) + bool(last) > 1:
+    with fast_cursor(connection) as cursor:
+        if dialect_of(connection).writes_in_one_statement and len(wanted) + bool(last) > 1:
             cursor.execute(*_all_in_one(wanted, last=last))
             rows: list[tuple[int]] = cursor.fetchall()
             return rows[-1][0] if last else 0
@@ -124,7 +155,7 @@ def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
 
 def can_swap(using: str) -> bool:
     """Tell whether a database says how many rows a swap changed. MySQL counts those that it left alone as well."""
-    return connections[using].vendor != "mysql"
+    return dialect_of(connections[using]).reports_changed_rows
 
 
 def swap(
@@ -146,15 +177,15 @@ def swap(
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
     if len(guards) == 1 and not wanted and not last:
-        with connection.cursor() as cursor:
+        with fast_cursor(connection) as cursor:
             return 0 if _write_rows(cursor, guards[0], connection) else None
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
+    if dialect_of(connection).writes_in_one_statement:
+        with fast_cursor(connection) as cursor:
             plans.execute(cursor, *_all_in_one(wanted, guards=guards, last=last), connection)
             rows: list[tuple[int]] = cursor.fetchall()
         return rows[-1][0] if rows else None
     try:
-        with transaction.atomic(using=using), connection.cursor() as cursor:
+        with transaction.atomic(using=using), fast_cursor(connection) as cursor:
             for guard in guards:
                 if not _write_rows(cursor, guard, connection):
                     raise _Changed
@@ -185,69 +216,50 @@ def _in_order(insert: Insert) -> Insert:
 def _write_rows(cursor: Any, insert: Insert, connection: BaseDatabaseWrapper) -> int:
     """Write the rows of one insert, in as many statements as it takes, and return how many were written or changed."""
     target, rows, expected = insert
-    dialect, written = _dialect(connection), 0
-    if dialect == "sqlite" and len(rows) > FEW:
-        # One row many times: it takes as long to read a statement of many rows as to carry it out.
-        cursor.executemany(_statement(target, 1, dialect), list(_adapted(insert, connection)))
+    dialect = dialect_of(connection)
+    if len(rows) == 1:
+        cursor.execute(_statement(target, 1, dialect), _params(insert, dialect, connection))
         return int(cursor.rowcount)
+    if dialect.repeats_rows and len(rows) > FEW:
+        cursor.executemany(_statement(target, 1, dialect), [*_adapted(insert, connection)])
+        return int(cursor.rowcount)
+    written = 0
     for some in batches(rows, len(target.columns), connection):
         part = Insert(target, some, expected)
-        if dialect == "postgresql":
-            params = _postgresql_params(part)
-        else:
-            params = [value for row in _adapted(part, connection) for value in row]
-        cursor.execute(_statement(target, len(some), dialect), params)
+        cursor.execute(_statement(target, len(some), dialect), _params(part, dialect, connection))
         written += cursor.rowcount
     return written
+
+
+def _params(insert: Insert, dialect: Dialect, connection: BaseDatabaseWrapper) -> list[Any]:
+    if dialect.keeps_time_zones:
+        return _postgresql_params(insert)
+    return [value for row in _adapted(insert, connection) for value in row]
 
 
 def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[Any]]:
     """Yield the values of each row, for drivers that know no dates and no time zones."""
     target, rows, expected = insert
-    dates, instants = _dates(target)
+    instants, days, zone = target.instants, target.days, connection.timezone
     for row in rows:
-        values = [*row, expected] if target.expects else list(row)
+        values = [*row, expected] if target.expects else [*row]
         for position in instants:
             if (at := values[position]) is not None:
-                values[position] = naive(at, connection.timezone)
-        for position in dates:
+                values[position] = naive(at, zone)
+        for position in days:
             if (day := values[position]) is not None:
                 values[position] = str(day)
         yield values
 
 
-@lru_cache(maxsize=2048)
-def naive(at: datetime, zone: tzinfo | None) -> str:
-    """Return an instant as Django writes it where the database knows of no time zones: by the clocks of `zone`.
-
-    It is kept, since that of a page view goes into several tables.
-    """
-    return str(make_naive(at, zone))
-
-
-@lru_cache(maxsize=128)
-def _dates(target: Target) -> tuple[list[int], list[int]]:
-    """Return where in a row, and the value that it expects, are dates, and where instants."""
-    kinds = [*_types(target)]
-    if target.unless_changed:
-        kinds.append(kinds[target.columns.index(target.unless_changed)])
-    if target.only_while == "unsealed":
-        kinds.append("DateField")
-    dates, instants = (
-        [i for i, kind in enumerate(kinds) if kind == wanted] for wanted in ("DateField", "DateTimeField")
-    )
-    return dates, instants
-
-
 def batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[Sequence[T]]:
     """Cut rows of `width` values into statements that the database takes."""
-    if connection.vendor == "postgresql" or len(rows) == 1:
+    if len(rows) <= FEW:
         yield rows
         return
-    most = min(ROWS_IN_A_STATEMENT, (connection.features.max_query_params or sys.maxsize) // width)
-    remaining = iter(rows)
-    while some := list(islice(remaining, most)):
-        yield some
+    most = dialect_of(connection).most_rows(width, connection)
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
 
 
 def _all_in_one(
@@ -298,14 +310,14 @@ _TYPES = {
 
 def _insert(target: Target, rows: int, condition: str = "") -> str:
     """Return an insert of PostgreSQL of so many rows, or of MANY, with a condition for all of them."""
-    types = [_TYPES[kind] for kind in _types(target)]
+    types = [_TYPES[kind] for kind in target.kinds]
     if rows == MANY:
         arrays = ", ".join(f"%s::{kind}[]" for kind in types)
         values = f"SELECT * FROM unnest({arrays}){condition}"
     else:
         row = f"SELECT {', '.join(f'%s::{kind}' for kind in types)}{_where(target, condition)}"
         values = " UNION ALL ".join([row] * rows)
-    return f"INSERT INTO {_into(target, 'postgresql')} {values}{_conflict(target, 'postgresql')}"
+    return f"INSERT INTO {_into(target, POSTGRESQL)} {values}{_conflict(target, POSTGRESQL)}"
 
 
 def _postgresql_params(insert: Insert) -> list[Any]:
@@ -332,9 +344,9 @@ def _quoted_in_array(value: Any) -> str:
 
 
 @lru_cache(maxsize=2048)
-def _statement(target: Target, rows: int, dialect: str) -> str:
+def _statement(target: Target, rows: int, dialect: Dialect) -> str:
     """Return the statement that writes so many rows."""
-    if dialect == "postgresql":
+    if dialect is POSTGRESQL:
         return _insert(target, rows if rows <= FEW else MANY)
     row = f"({', '.join(['%s'] * len(target.columns))})"
     if target.only_while:
@@ -355,48 +367,31 @@ def _where(target: Target, condition: str = "") -> str:
     return f"{f'{condition} AND' if condition else ' WHERE'} {allowed}"
 
 
-def _dialect(connection: BaseDatabaseWrapper) -> str:
-    return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else connection.vendor
+def _into(target: Target, dialect: Dialect) -> str:
+    columns = ", ".join(dialect.quoted(cast(str, field.column)) for field in target.fields)
+    return f"{dialect.quoted(target.model._meta.db_table)} ({columns})"
 
 
-def _quoted(name: str, dialect: str) -> str:
-    return f"`{name}`" if dialect in {"mysql", "mariadb"} else f'"{name}"'
-
-
-def _into(target: Target, dialect: str) -> str:
-    columns = ", ".join(_quoted(cast(str, field.column), dialect) for field in _fields(target))
-    return f"{_quoted(target.model._meta.db_table, dialect)} ({columns})"
-
-
-def _conflict(target: Target, dialect: str) -> str:
+def _conflict(target: Target, dialect: Dialect) -> str:
     """Return the clause that turns an insert into an upsert."""
     if not target.key:
         return ""
-    names = [_quoted(cast(str, field.column), dialect) for field in _fields(target)]
+    names = [dialect.quoted(cast(str, field.column)) for field in target.fields]
     columns = dict(zip(target.columns, names, strict=True))
-    table = _quoted(target.model._meta.db_table, dialect)
-    match dialect:
-        case "mysql":
-            start, incoming = " AS incoming ON DUPLICATE KEY UPDATE ", "incoming.{}"
-        case "mariadb":
-            start, incoming = " ON DUPLICATE KEY UPDATE ", "VALUES({})"
-        case _:
-            start = f" ON CONFLICT ({', '.join(columns[name] for name in target.key)}) DO UPDATE SET "
-            incoming = "EXCLUDED.{}"
+    table = dialect.quoted(target.model._meta.db_table)
     changed, unless = [], ""
     for name, change in target.changes:
-        stored, new = f"{table}.{columns[name]}", incoming.format(columns[name])
+        stored, new = f"{table}.{columns[name]}", dialect.incoming.format(columns[name])
         changed.append(f"{columns[name]} = {_changed(dialect, change, stored, new)}")
         if change == "swap":
             unless = f" WHERE {stored} = {new} - 1"
     if target.unless_changed:
         unless = f" WHERE {table}.{columns[target.unless_changed]} = %s"
-    return f"{start}{', '.join(changed)}{unless}"
+    return f"{dialect.on_conflict(columns[name] for name in target.key)}{', '.join(changed)}{unless}"
 
 
-def _changed(dialect: str, change: Change, stored: str, new: str) -> str:
+def _changed(dialect: Dialect, change: Change, stored: str, new: str) -> str:
     """Return the expression of a column's new value."""
-    scalar = dialect == "sqlite"  # whose MIN and MAX of two arguments are the others' LEAST and GREATEST
     match change:
         case "keep":
             return stored
@@ -405,16 +400,6 @@ def _changed(dialect: str, change: Change, stored: str, new: str) -> str:
         case "add":
             return f"{stored} + {new}"
         case "least":
-            return f"{'MIN' if scalar else 'LEAST'}({stored}, {new})"
+            return f"{dialect.least}({stored}, {new})"
         case "greatest":
-            return f"{'MAX' if scalar else 'GREATEST'}({stored}, {new})"
-
-
-@lru_cache(maxsize=128)
-def _fields(target: Target) -> tuple[models.Field[Any, Any], ...]:
-    return tuple(cast("models.Field[Any, Any]", target.model._meta.get_field(name)) for name in target.columns)
-
-
-@lru_cache(maxsize=128)
-def _types(target: Target) -> tuple[str, ...]:
-    return tuple(field.get_internal_type() for field in _fields(target))
+            return f"{dialect.greatest}({stored}, {new})"

@@ -103,9 +103,9 @@ def record(share: Share, signals: Signals) -> Work:
             overtaken += 1
         return recorded
 
-    def counting_swap(*args: Any, using: str) -> int | None:
+    def counting_swap(*args: Any, **options: Any) -> int | None:
         nonlocal overtaken
-        key = swap(*args, using=using)
+        key = swap(*args, **options)
         overtaken += key is None
         return key
 
