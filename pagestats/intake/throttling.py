@@ -45,7 +45,7 @@ def count_request(request: HttpRequest, endpoint: str, limit: Limit) -> int:
     key, now = _key(request, endpoint, limit), time()
     earlier: list[float] = [at for at in cache.get(key, ()) if at > now - duration]  # the latest first
     if len(earlier) >= most:
-        return max(ceil(earlier[most - 1] + duration - now), 1)
+        return ceil(earlier[most - 1] + duration - now)
     cache.set(key, [now, *earlier], duration)
     return 0
 

@@ -47,6 +47,7 @@ urlpatterns = [
     path("all/<path:rest>", a_page),
     path("private/<slug:slug>", a_page),
     path("api/", include("pagestats.urls")),
+    path("hello/", include("pagestats.beacons")),
 ]
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -535,6 +536,57 @@ def test_when_switched_off_nothing_is_asked_of_the_database(settings, monkeypatc
         for body in ({"path": "/"}, b"nonsense"):
             assert send(body, sec_fetch_site="cross-site").status_code == 204
     assert tallied() == {}
+
+
+TRACKER = {PAGE_VIEWS: "/hello/page/", HEARTBEATS: "/hello/here/"}
+
+
+@pytest.mark.parametrize("to", TRACKER)
+def test_the_endpoints_of_the_tracker_answer_as_the_api_does(settings, to, monkeypatch, expected_errors):
+    settings.ALLOWED_HOSTS = ["example.com"]
+    settings.MIDDLEWARE = []
+
+    def answers(to):
+        cache.clear()
+        settings.PAGESTATS_THROTTLE = "120/min"
+        yield send(to=to)
+        yield send(b"{", to=to)
+        yield send({"path": "/nowhere"}, to=to)
+        yield send(b" " * 5000, to=to)
+        yield send(content_type="text/html", to=to)
+        yield send(sec_fetch_site="cross-site", to=to)
+        yield send(host="evil.example", to=to)
+        yield send(user_agent=GOOGLEBOT, to=to)
+        yield send_raw(b"", PATH_INFO=to, HTTP_HOST="example.com")[0]
+        for method in ("GET", "HEAD", "PUT", "OPTIONS", "NONSENSE"):
+            yield Client(headers={"host": "example.com"}).generic(method, to)
+        settings.PAGESTATS_THROTTLE = "1/min"
+        yield send(to=to)
+        settings.PAGESTATS_THROTTLE = "120/min"
+        with monkeypatch.context() as broken:
+            broken.setattr(cache, "get", lambda *arguments: 1 / 0)
+            yield send(to=to)
+
+    def seen(to):
+        ignored = {"Content-Length", "Retry-After"}
+        return [
+            (
+                answer.status_code,
+                answer.content,
+                {name: value for name, value in answer.headers.items() if name not in ignored},
+            )
+            for answer in answers(to)
+        ]
+
+    by_the_api, by_the_tracker = seen(to), seen(TRACKER[to])
+    statuses = [204, 400, 404, 413, 415, 403, 400, 204, 411, 405, 405, 405, 405, 405, 429, 503]
+    assert [status for status, _, _ in by_the_api] == statuses
+    # DRF adds to each answer which methods are allowed.
+    for status, _, headers in by_the_api:
+        if status != 405:
+            del headers["Allow"]
+    assert by_the_tracker == by_the_api
+    assert len(expected_errors()) == 2
 
 
 @pytest.mark.parametrize("to", [PAGE_VIEWS, HEARTBEATS])
@@ -1083,6 +1135,6 @@ def test_the_routes_are_named():
 
 def test_a_hit_is_recorded_outside_the_transaction_of_a_request(monkeypatch):
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
-    for to in (STATS, REPORT, PAGE_VIEWS, HEARTBEATS):
+    for to in (STATS, REPORT, PAGE_VIEWS, HEARTBEATS, *TRACKER.values()):
         view = resolve(to).func
         assert BaseHandler().make_view_atomic(view) is view

@@ -98,6 +98,7 @@ def test_what_may_wait_comes_after_all_that_can_drop_a_page_without_waiting():
     steps = steps_of(Kind.PAGE)
     first = next(number for number, step in enumerate(steps) if step.may_wait)
     assert [step.name for step in steps[first:]] == ["staff", "identity", "remember", "hit"]
+    assert [step.name for step in STEPS if step.may_wait] == ["rate", "staff", "identity", "new path"]
 
 
 PAGES_WITH_TWO_FAULTS = [
