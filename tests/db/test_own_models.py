@@ -612,3 +612,10 @@ def test_uuids_are_written_as_python_writes_them(db):
     a_post()
     rows = Post.objects.annotate(text=UuidText(Value(token, output_field=UUIDField())))
     assert [post.text for post in rows] == [str(token)]
+
+
+def test_a_path_in_place_of_an_object_is_refused_with_what_to_ask_instead(db, source):
+    source(slug="slug")
+    for ask in (path_of, views_of):
+        with pytest.raises(TypeError, match=r"^'/hello' .*views_on\(\)"):
+            ask("/hello")

@@ -103,6 +103,7 @@ SOURCE = {"model": "blog.Post", "published": {}, "title": "title", "slug": "slug
             "'posts' has a name or a lookup in 'arguments' that is not a string",
         ),
         ("TRUSTED_PROXIES", ["unix", "10.0.0.1/8"], "10.0.0.1/8 has host bits set, write 10.0.0.0/8"),
+        ("TRUSTED_PROXIES", ["a proxy"], "'a proxy' does not appear to be an IPv4 or IPv6 network"),
         ("CLIENT_PATHS", ["/a", "("], "'(', missing ), unterminated subpattern at position 0"),
     ],
 )
