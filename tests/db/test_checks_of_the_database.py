@@ -53,7 +53,7 @@ def test_a_reporting_zone_other_than_the_sites_is_a_warning_of_the_database(sett
     assert ours() == []
     (message,) = told(["default"])
     assert message.id == "pagestats.W005"
-    assert message.msg.startswith("TIME_ZONE is 'UTC', and the reporting days of the figures are those of Europe/Amst")
+    assert message.msg.startswith("TIME_ZONE is 'UTC', but the stored reporting days are those of Europe/Amsterdam.")
     assert "backfill_aggregates --rebuild" in message.hint
     Calendar.unguarded.update(sealed_before=date(2026, 3, 16))  # and a rebuild would be refused
     (message,) = told(["default"])

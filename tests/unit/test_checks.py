@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 from types import ModuleType
 
@@ -7,8 +8,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.urls import clear_url_caches, include, path
 
-from pagestats.checks import check_reporting_zone
+from pagestats.checks import Check, check_reporting_zone
 from pagestats.conf import Settings, conf
+from tests import ROOT
 
 WRONG = {
     "ENABLED": "yes",
@@ -116,8 +118,8 @@ def test_a_name_that_is_no_setting_is_told(settings):
     settings.PAGESTATS_DEDUP = 5
     settings.PAGESTATS_XYZ = 5
     assert [(message.id, message.hint) for message in ours()] == [
-        ("pagestats.W007", "Is it PAGESTATS_DEDUP_WINDOW? Or silence pagestats.W007."),
-        ("pagestats.W007", "Or silence pagestats.W007."),
+        ("pagestats.W007", "Did you mean PAGESTATS_DEDUP_WINDOW? Correct or remove it, or silence pagestats.W007."),
+        ("pagestats.W007", "Correct or remove it, or silence pagestats.W007."),
     ]
 
 
@@ -269,7 +271,11 @@ def test_a_middleware_that_is_there_twice_is_told(settings):
 
 
 @pytest.mark.parametrize(
-    ("place", "hint"), [("admn:", "Is it admin:? Or silence pagestats.W012."), ("nope:", "Or silence pagestats.W012.")]
+    ("place", "hint"),
+    [
+        ("admn:", "Did you mean admin:? Correct or remove it, or silence pagestats.W012."),
+        ("nope:", "Correct or remove it, or silence pagestats.W012."),
+    ],
 )
 def test_an_excluded_namespace_that_is_not_there_is_told(settings, place, hint):
     settings.PAGESTATS_EXCLUDE = ["/private/", "admin:", place]
@@ -286,3 +292,8 @@ def test_a_client_path_that_no_path_can_match_is_told(settings, pattern):
     assert f"{pattern!r}, which matches no path, because every path begins with a slash" in message.msg
     settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", r"^/app/.*", r"(/en)?/app", ".*"]
     assert ours() == []
+
+
+def test_every_entry_of_the_table_is_reported_somewhere():
+    code = "".join((ROOT / "pagestats" / name).read_text() for name in ("checks.py", "model_admin.py"))
+    assert {check.name for check in Check} == set(re.findall(r"Check\.([A-Z_]+)\.found\(", code))

@@ -5,6 +5,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from pagestats.admin.health import REASONS
+from pagestats.checks import Check
 from pagestats.conf import Settings
 from tests import ROOT
 
@@ -22,6 +23,12 @@ def in_words(value):
 def test_the_readme_lists_each_setting_with_its_default_and_its_meaning():
     table = re.findall(r"^\| `(PAGESTATS_\w+)` \| (.+?) \| (.+) \|$", README, re.MULTILINE)
     assert table == [(setting.name, in_words(setting.default), setting.meaning) for setting in Settings.all()]
+
+
+def test_the_readme_lists_each_system_check():
+    table = re.findall(r"^\| `(pagestats\.\w+)` \| (.+) \|$", README, re.MULTILINE)
+    assert table == [(check.id, check.reports) for check in Check]
+    assert len({check.id for check in Check}) == len(Check)
 
 
 def test_the_readme_lists_each_reason_for_not_counting_a_hit():
