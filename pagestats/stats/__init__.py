@@ -1,6 +1,7 @@
 """The only reader: every figure that is shown anywhere comes from here, pending page views included."""
 
 from pagestats.stats.active import Active, PathCount, active, active_on, active_visitors
+from pagestats.stats.figures import DayFigures, Figures, HourFigures, Report, Row
 from pagestats.stats.health import Health, Tallied, health
 from pagestats.stats.now import PageStat, Snapshot, has_views, snapshot
 from pagestats.stats.objects import (
@@ -12,20 +13,9 @@ from pagestats.stats.objects import (
     with_views,
     with_visitors,
 )
-from pagestats.stats.ranges import (
-    MOST_DAYS,
-    MOST_DAYS_BY_HOUR,
-    By,
-    DayFigures,
-    Figures,
-    HourFigures,
-    Order,
-    Report,
-    Row,
-    report,
-    reporting_day,
-)
+from pagestats.stats.ranges import MOST_DAYS, MOST_DAYS_BY_HOUR, By, report, reporting_day
 from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, stored_path
+from pagestats.stats.rows import Order
 from pagestats.stats.titled import address, shown_titles
 
 __all__ = [
