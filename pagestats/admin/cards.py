@@ -11,7 +11,7 @@ from pagestats import identity
 from pagestats.admin.reading import Reading
 from pagestats.conf import conf
 from pagestats.formats import change, days, number, span
-from pagestats.stats import Active, Figures
+from pagestats.stats import Active, RangeCounts
 
 
 class Change(NamedTuple):
@@ -72,7 +72,7 @@ def _card(label: str, reading: Reading, name: str, note: str) -> Card:
     return Card(label, number(figure), note, changes=tuple(change for change in changes if change))
 
 
-def _change(now: int, figures: Figures, name: str, *, is_fair: bool) -> Change | None:
+def _change(now: int, figures: RangeCounts, name: str, *, is_fair: bool) -> Change | None:
     before: int | None = getattr(figures, name)
     if before is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 from pagestats.admin.pages import PER_PAGE, Asked
 from pagestats.admin.periods import Period
 from pagestats.admin.series import Row, Series
-from pagestats.stats import MOST_DAYS_BY_HOUR, By, CannotTell, Figures, Order, Report, report
+from pagestats.stats import MOST_DAYS_BY_HOUR, By, CannotTell, Order, RangeCounts, Report, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Reading:
 
     period: Period
     told: Report
-    earlier: list[Figures]
+    earlier: list[RangeCounts]
     """The range before it and the same range a year before: those that begin after the recording did."""
     before: Sequence[Row]
     """The range before it, by hour or by day, as the period itself; empty where it is not compared with that."""
@@ -84,7 +84,7 @@ def _first(attempts: Iterable[Callable[[], Report]]) -> Report:
     raise reason
 
 
-def _hours(figures: Figures, path: str | None) -> Sequence[Row]:
+def _hours(figures: RangeCounts, path: str | None) -> Sequence[Row]:
     try:
         return report(figures.start, figures.end, dimension="page", value=path, by="hour", limit=0).hours
     except CannotTell:

@@ -14,12 +14,12 @@ from django.utils.safestring import SafeString
 
 from pagestats import formats
 from pagestats.admin.axis import Mark, marks
-from pagestats.stats import DayFigures, HourFigures
+from pagestats.stats import DayCounts, HourCounts
 
 WIDTH, HEIGHT = 1000, 200
 DAYS_WITHOUT_YEAR = 366
 
-Row = DayFigures | HourFigures
+Row = DayCounts | HourCounts
 NOTHING = ("", "")
 
 NOW = '<th scope="row">{}</th><td class="pagestats-number">{}</td><td class="pagestats-number">{}</td>'
@@ -60,7 +60,7 @@ class Series:
     @property
     def by_hour(self) -> bool:
         """Whether each figure is of an hour, else of a day."""
-        return isinstance(self.figures[0], HourFigures)
+        return isinstance(self.figures[0], HourCounts)
 
     @property
     def ticks(self) -> list[str]:
@@ -97,7 +97,7 @@ class Series:
     @property
     def told(self) -> list[Row]:
         """The figures of what has begun."""
-        return [row for row in self.figures if isinstance(row, DayFigures) or row.start <= self.at]
+        return [row for row in self.figures if isinstance(row, DayCounts) or row.start <= self.at]
 
     @property
     def _values(self) -> dict[str, list[int]]:
@@ -128,9 +128,9 @@ class Series:
     def _texts(self, rows: Sequence[int]) -> list[str]:
         figures = [self.figures[row] for row in rows]
         if self.by_hour:
-            return formats.marks([row.start for row in figures if isinstance(row, HourFigures)])
+            return formats.marks([row.start for row in figures if isinstance(row, HourCounts)])
         form = "MONTH_DAY_FORMAT" if len(self.figures) <= DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
-        return [date_format(row.day, form) for row in figures if isinstance(row, DayFigures)]
+        return [date_format(row.day, form) for row in figures if isinstance(row, DayCounts)]
 
     def _points(self, values: Sequence[int]) -> str:
         step, top = self._step, self._top
@@ -139,5 +139,5 @@ class Series:
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
-    hours = [row.start for row in rows if isinstance(row, HourFigures)]
-    return formats.hours(hours) if hours else formats.days_of(row.day for row in rows if isinstance(row, DayFigures))
+    hours = [row.start for row in rows if isinstance(row, HourCounts)]
+    return formats.hours(hours) if hours else formats.days_of(row.day for row in rows if isinstance(row, DayCounts))

@@ -1,37 +1,59 @@
-"""The figures of each hour of a range of few days."""
+"""The counts of each hour of a range of few days, from the page views themselves."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.models import Case, Count, IntegerField, Value, When
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
-from pagestats.dimensions import Key
+from pagestats.dimensions import Key, named
 from pagestats.models import Calendar, PageView
-from pagestats.stats.figures import HourFigures
-from pagestats.stats.pending import on
-from pagestats.stats.refusals import CannotTell
+from pagestats.stats.counts import HourCounts
+from pagestats.stats.refusals import Reason
 from pagestats.stats.span import Span
+from pagestats.stats.summed import NO_DAY, ZERO
+
+WERE_PRUNED = gettext_noop(
+    "Hours aren't available from %(start)s to %(end)s: page views before %(pruned)s were deleted. Choose later days, or"
+    " counts by day."
+)
+
+Hours = tuple[HourCounts, ...]
 
 
-def hours_of(key: Key, span: Span) -> tuple[HourFigures, ...]:
-    """Count the page views of each hour, pending or not; raise `CannotTell` when some were pruned."""
-    begins = list(span.hours)
+def hours_of(key: Key, spans: list[Span]) -> list[Hours | Reason]:
+    """Count the page views of each hour, pending or not, of ranges that follow one another; or return why it can't be.
+
+    The statement reads the calendar, too: days are sealed before their page views are deleted.
+    """
+    whole = Span(spans[0].start, spans[-1].end, spans[0].zone)
+    begins = list(whole.hours)
     until = begins.pop()
     hour = Case(
         *(When(timestamp__lt=end, then=Value(hour)) for hour, end in enumerate([*begins[1:], until])),
         output_field=IntegerField(),
     )
-    views = PageView.objects.filter(span.within, on(key)).order_by().annotate(hour=hour).values("hour")
+    condition = whole.within & named(key.dimension).counts_for(key.value)
+    views: Any = PageView.objects.filter(condition).order_by().annotate(hour=hour).values("hour")
     counts = views.annotate(n=Count("pk"), sessions=Count("session_id", distinct=True))
-    counted = {hour: numbers for hour, *numbers in counts.values_list("hour", "n", "sessions")}
-    # Asked afterwards: days are sealed before their page views are deleted.
-    sealed_before = Calendar.objects.row().values_list("sealed_before", flat=True).first()
-    if sealed_before and span.start < sealed_before:
-        reason = _(
-            "The hours of %(day)s can't be told: page views before %(pruned)s were pruned. Ask for later days, or by"
-            " day."
-        )
-        raise CannotTell(reason % {"day": span.start, "pruned": sealed_before})
-    return tuple(
-        HourFigures(begin.astimezone(span.zone), *counted.get(hour, (0, 0))) for hour, begin in enumerate(begins)
+    calendar: Any = Calendar.objects.row().order_by()
+    no_hour = Value(None, output_field=IntegerField())
+    rows = counts.values_list("hour", "n", "sessions", NO_DAY).union(
+        calendar.values_list(no_hour, ZERO, ZERO, "sealed_before"), all=True
     )
+    counted, sealed_before = {}, None
+    for hour_number, views_of_hour, sessions, sealed in rows:
+        if hour_number is None:
+            sealed_before = sealed
+        else:
+            counted[hour_number] = views_of_hour, sessions
+    all_hours = [
+        HourCounts(begin.astimezone(whole.zone), *counted.get(number, (0, 0))) for number, begin in enumerate(begins)
+    ]
+    return [
+        Reason(WERE_PRUNED, start=span.start, end=span.end, pruned=sealed_before)
+        if sealed_before and span.start < sealed_before
+        else tuple(hour for hour in all_hours if span.starts[0] <= hour.start < span.starts[-1])
+        for span in spans
+    ]

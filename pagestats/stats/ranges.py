@@ -1,55 +1,36 @@
-"""The figures of any range of reporting days.
-
-Distinct visitors do not add up over days. Those of a range are the visitors of each of its days, less one for each
-return within it: every visitor-day of the range but a session's first one has its previous day in the range, too.
-Views that no rollup contains yet are looked up and added.
-"""
+"""The exact counts of any range of reporting days."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date, datetime
-from typing import Any, Literal, get_args
-from zoneinfo import ZoneInfo
+from typing import Any, Literal, TypeVar, get_args
 
-from django.db.models import BigIntegerField, Case, Exists, F, Func, QuerySet, Value, When
-
-from pagestats import sql
-from pagestats.days import YEARS, day_of
-from pagestats.dimensions import PAGE, WHOLE_SITE, Key
-from pagestats.hits import instant
-from pagestats.models import Calendar, PageView, Return, Rollup
-from pagestats.stats.figures import DayFigures, Figures, Report
-from pagestats.stats.hours import hours_of
-from pagestats.stats.pending import NO_DAY, ZERO, pending_summands
-from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, refuse_no_number_of_rows, stored_path
-from pagestats.stats.rows import Order, Rows, ranked_rows, row_of
-from pagestats.stats.seals import seals_of
+from pagestats.days import YEARS, Moment
+from pagestats.dimensions import WHOLE_SITE, Dimension, Key, named, with_rows
+from pagestats.stats.counts import RangeCounts, Report, Row, Rows
+from pagestats.stats.hours import Hours, hours_of
+from pagestats.stats.moments import read_moment
+from pagestats.stats.refusals import (
+    CannotTell,
+    Reason,
+    Refused,
+    UnknownPage,
+    refuse_no_number_of_rows,
+    stored_path,
+)
+from pagestats.stats.rows import Order, ranked_rows
+from pagestats.stats.seals import seals_over
 from pagestats.stats.span import Span
+from pagestats.stats.summed import OtherZone, summed
 from pagestats.stats.titled import shown_titles
 
 MOST_DAYS = 3660
 MOST_DAYS_BY_HOUR = 2
 
 By = Literal["day", "hour"]
-
-NOTHING = (0, 0)
-
-
-def reporting_day(at: datetime | None = None) -> date:
-    """Return the reporting day of an aware datetime; None is now."""
-    return day_of(instant(at), zone())
-
-
-def zone() -> ZoneInfo:
-    """Return the reporting zone."""
-    return Calendar.zone_named(next((zone for (zone,) in _storedzone()), None))
-
-
-@sql.prepared
-def _storedzone() -> QuerySet[Any, Any]:
-    return Calendar.objects.row().order_by().values_list("zone")
+Answer = TypeVar("Answer")
 
 
 def report(
@@ -65,70 +46,139 @@ def report(
     by: By = "day",
     compare: bool = False,
     public: bool = False,
+    lenient: bool = False,
+    moment: Moment | None = None,
 ) -> Report:
-    """Read the exact figures of a range of reporting days, pending page views included.
+    """Read the exact counts of a range of reporting days, pending page views included.
 
-    The number of queries does not depend on how many views there are, and what they cost depends on the days, not on
-    the traffic; but for the hours, which are counted from the page views themselves. A pending view of a sealed day is
-    taken for one of a session that was not there before: the views that would tell were pruned.
+    The number of queries does not depend on how many views there are, and their cost depends on the days, not on the
+    traffic; except for the hours, which are counted from the page views themselves. A pending view of a sealed day
+    counts as one of a session that was not there before, because the views that would show it were pruned.
 
-    Arguments:
+    Args:
         start: the first reporting day.
         end: the last one, included. A range has at most 3,660 days.
-        dimension: "page" gives the pages of the range as rows.
-        value: of the dimension: a path, and the whole report is of that one page.
-        limit: the longest that the rows may be; None is all. `total_rows` is of all.
-        offset: how many rows are left out at the beginning.
-        order: of the rows: by "views", "visitors" or "value", with a minus the most first. Equal ones follow by value,
-            byte by byte.
-        search: only rows whose value or title has this text, in whatever case; `total_rows` is of those. It costs as
-            much as there are pages in the range, since it looks at the titles of all.
-        by: "hour" adds the figures of each hour of the clock, for ranges of at most two days whose page views are all
+        dimension: the name of a registered dimension, whose values become rows: "page" gives the pages of the range.
+        value: a value of the dimension, such as a path. The whole report is then of that one value.
+        limit: the largest number of rows; None is all. `total_rows` is of all.
+        offset: how many rows to leave out at the beginning.
+        order: of the rows: by "views", "visitors" or "value", with a minus the largest first. Equal ones follow by
+            value, byte by byte.
+        search: only rows whose value or title contains this text, in any case; `total_rows` is of those. It costs as
+            much as there are values in the range, since it looks at the titles of all.
+        by: "hour" adds the counts of each hour of the clock, for ranges of at most two days whose page views are all
             kept. An hour that comes twice, when clocks are put back, is two.
         compare: also read the range of as many days before this one, and the same range a year before, for which
-            29 February is 28 February. None: a comparison that can't be told.
-        public: True is for readers without the permission, since a path can be a secret: rows are of paths that a
-            content source knows or PAGESTATS_CLIENT_PATHS matches, as is a `value`. `total_rows` is of all.
+            29 February is 28 February. None: not available. With `by="hour"`, the former has hours, too, if it can.
+        public: True is for readers without the permission, since a path can be a secret: rows are only of values that
+            are public, of pages those that a content source knows or PAGESTATS_CLIENT_PATHS matches, and so must be
+            `value`. `total_rows` is of all.
+        lenient: leave out hours that aren't available, and order rows by views where their visitors aren't, instead of
+            raising.
+        moment: when the reader asks, if it was read already; None reads it.
 
-    Raises `Refused`, a `ValueError`, for arguments that it does not take; `CannotTell` where page views that would
-    tell a figure, or an order by visitors, were pruned; `UnknownPage` where the public asks for any other path.
+    Raises:
+        Refused: a `ValueError`, for arguments that it does not take.
+        CannotTell: the visitors of `value`, hours, or an order by visitors aren't available, because page views were
+            pruned.
+        UnknownPage: `public` is True and `value` isn't public.
     """
-    _check(start, end, limit=limit, offset=offset, by=by, order=order, search=search)
+    _check_range(start, end)
+    _check_rows(limit=limit, offset=offset, order=order, search=search)
+    _check_choice("by", by, get_args(By))
+    if by == "hour" and (days := (end - start).days + 1) > MOST_DAYS_BY_HOUR:
+        raise Refused(
+            f"{start} to {end} are {days:,} days, too many for hours. Ask for at most {MOST_DAYS_BY_HOUR}, or by day."
+        )
     key = _key(dimension, value)
     if search and (dimension is None or value is not None):
-        raise Refused(f"search is {search!r:.100}, and there are no rows to search. Give the dimension {PAGE} alone.")
-    if public and value is not None and key.value not in shown_titles([key.value], public=True):
-        raise UnknownPage(f"value is {value!r:.100}, which is no page that the public may know of.")
+        raise Refused(f"search is {search!r:.100}, and there are no rows to search. Give a dimension without a value.")
+    if public and value is not None:
+        _require_public(key)
 
-    def read(span: Span) -> Report:
-        figures = figures_of(key, span)
+    def read(moment: Moment) -> Report:
+        span = Span(start, end, moment.zone)
+        spans = [span, span.previous(), span.year_before()] if compare else [span]
+        counts = _counts(key, spans)
+        of_range = counts[span]
+        if isinstance(of_range, Reason):
+            raise CannotTell(of_range)
+        hours, hours_before = _hours(key, span, compare=compare, lenient=lenient) if by == "hour" else ((), ())
         if dimension is None:
-            pages = Rows()
+            rows = Rows()
         elif value is None:
-            pages = ranked_rows(span, limit=limit, offset=offset, order=order, search=search, public=public)
+            rows = ranked_rows(
+                named(dimension),
+                span,
+                limit=limit,
+                offset=offset,
+                order=order,
+                search=search,
+                public=public,
+                lenient=lenient,
+            )
         else:
-            pages = row_of(key.value, figures, limit=limit, offset=offset)
-        hours = hours_of(key, span) if by == "hour" else ()
+            rows = _row_of(key, of_range, limit=limit, offset=offset)
+        previous, year_before = [_available(counts[other]) for other in spans[1:]] or [None, None]
         return Report(
-            **{column.name: getattr(figures, column.name) for column in fields(figures)},
+            **{column.name: getattr(of_range, column.name) for column in fields(of_range) if column.name != "hours"},
+            **{column.name: getattr(rows, column.name) for column in fields(rows)},
             zone=span.zone,
             dimension=dimension,
             value=None if value is None else key.value,
             hours=hours,
-            rows=pages.rows,
-            total_rows=pages.total,
-            titles=pages.titles,
-            reason=pages.reason,
-            previous=compared(key, span.previous()) if compare else None,
-            year_before=compared(key, span.year_before()) if compare else None,
+            previous=previous and replace(previous, hours=hours_before),
+            year_before=year_before,
         )
 
-    while (told := read(Span(start, end, zone()))).zone != zone():
-        pass  # rollups are of the days of the stored zone, pending views of those that were worked out before
-    return told
+    return _in_one_zone(read, moment)
 
 
-def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any, search: Any) -> None:
+def report_rows(
+    start: date,
+    end: date,
+    *,
+    dimension: str = "page",
+    limit: int | None = None,
+    offset: int = 0,
+    order: Order = "-views",
+    search: str = "",
+    public: bool = False,
+    lenient: bool = False,
+    moment: Moment | None = None,
+) -> Rows:
+    """Read the rows of a report alone, which takes fewer statements. Arguments and errors are those of `report`."""
+    _check_range(start, end)
+    _check_rows(limit=limit, offset=offset, order=order, search=search)
+    found = _dimension(dimension)
+
+    def read(moment: Moment) -> Rows:
+        span = Span(start, end, moment.zone)
+        return ranked_rows(
+            found,
+            span,
+            limit=limit,
+            offset=offset,
+            order=order,
+            search=search,
+            public=public,
+            lenient=lenient,
+        )
+
+    return _in_one_zone(read, moment)
+
+
+def _in_one_zone(read: Callable[[Moment], Answer], moment: Moment | None) -> Answer:
+    """Return what is read at a moment; read again if a rebuild changes the reporting zone meanwhile."""
+    moment = moment or read_moment()
+    while True:
+        try:
+            return read(moment)
+        except OtherZone:
+            moment = read_moment(moment.at)
+
+
+def _check_range(start: Any, end: Any) -> None:
     for name, day in (("start", start), ("end", end)):
         if not isinstance(day, date) or isinstance(day, datetime):
             raise Refused(f"{name} is {day!r:.100}, not a date. Use a datetime.date.")
@@ -138,132 +188,76 @@ def _check(start: Any, end: Any, *, limit: Any, offset: Any, by: Any, order: Any
         raise Refused(f"start is {start}, after end, which is {end}. Exchange them.")
     if (days := (end - start).days + 1) > MOST_DAYS:
         raise Refused(f"{start} to {end} are {days:,} days. Ask for at most {MOST_DAYS:,}.")
+
+
+def _check_rows(*, limit: Any, offset: Any, order: Any, search: Any) -> None:
     refuse_no_number_of_rows("limit", 0 if limit is None else limit)
     refuse_no_number_of_rows("offset", offset)
     if not isinstance(search, str):
         raise Refused(f"search is {search!r:.100}, a {type(search).__name__}, not a text.")
-    for name, asked, known in (("by", by, get_args(By)), ("order", order, get_args(Order))):
-        if asked not in known:
-            raise Refused(f"{name} is {asked!r:.100}. Use {' or '.join(map(repr, known))}.")
-    if by == "hour" and days > MOST_DAYS_BY_HOUR:
-        raise Refused(
-            f"{start} to {end} are {days:,} days, too many for hours. Ask for at most {MOST_DAYS_BY_HOUR}, or by day."
-        )
+    _check_choice("order", order, get_args(Order))
+
+
+def _check_choice(name: str, chosen: Any, known: tuple[str, ...]) -> None:
+    if chosen not in known:
+        raise Refused(f"{name} is {chosen!r:.100}. Use {' or '.join(map(repr, known))}.")
+
+
+def _dimension(name: Any) -> Dimension:
+    """Return the dimension of that name; raise `Refused` unless the rollups have rows of it."""
+    found = {dimension.name: dimension for dimension in with_rows() if dimension.is_rolled_up}
+    if not isinstance(name, str) or name not in found:
+        raise Refused(f"dimension is {name!r:.100}. Use {' or '.join(map(repr, found))}, or None for the whole site.")
+    return found[name]
 
 
 def _key(dimension: Any, value: Any) -> Key:
-    if dimension not in (None, PAGE.name):
-        raise Refused(f"dimension is {dimension!r:.100}. Use {PAGE.name!r}, or None for the whole site.")
+    if dimension is not None:
+        dimension = _dimension(dimension).name
     if value is None:
         return WHOLE_SITE
     if dimension is None:
-        raise Refused(f"value is {value!r:.100}, of no dimension. Give the dimension {PAGE} with it.")
-    return Key(PAGE.name, stored_path("value", value))
+        raise Refused(f"value is {value!r:.100}, without a dimension. Give the dimension with it.")
+    return Key(dimension, stored_path("value", value))
 
 
-def figures_of(key: Key, span: Span) -> Figures:
-    """Read the figures of a range; raise `CannotTell` when too little is left of the views of a page."""
-    figures = added_up(key, span)
-    if key.dimension != PAGE.name:
-        return figures
-    seals = seals_of(key, span)
-    if seals.crossed:
-        raise CannotTell(seals.reason(key, span))
-    return figures if seals.tell_who_is_new else replace(figures, new_visitors=None)
+def _require_public(key: Key) -> None:
+    dimension = named(key.dimension)
+    if key.value not in shown_titles([key.value], public=True, dimension=dimension):
+        raise UnknownPage(f"value is {key.value!r:.100}, which isn't a public {dimension.noun}.")
 
 
-def compared(key: Key, span: Span) -> Figures | None:
-    try:
-        return figures_of(key, span)
-    except CannotTell:
-        return None
+def _counts(key: Key, spans: list[Span]) -> dict[Span, RangeCounts | Reason]:
+    """Read the counts of a value in some ranges, or why they aren't available."""
+    counts, is_sealed = summed(key, spans)
+    if not is_sealed or named(key.dimension).is_whole_site:
+        return {**counts}
+    found: dict[Span, RangeCounts | Reason] = {}
+    for span, of_span in counts.items():
+        seals = seals_over(key, span)
+        if seals.hides_new_visitors:
+            of_span = replace(of_span, new_visitors=None)
+        found[span] = seals.reason or of_span
+    return found
 
 
-def added_up(key: Key, span: Span) -> Figures:
-    of_days: dict[date, tuple[int, int]] = {}
-    visitors = new_visitors = 0
-    for day, views_of_day, visitors_of_day, of_range, new_of_range in _summands(key, span):
-        if day is not None:
-            views, of_day = of_days.get(day, NOTHING)
-            of_days[day] = views + views_of_day, of_day + visitors_of_day
-        visitors += of_range or 0
-        new_visitors += new_of_range or 0
-    return Figures(
-        start=span.start,
-        end=span.end,
-        views=sum(views for views, _ in of_days.values()),
-        visitors=int(visitors),
-        new_visitors=int(new_visitors),
-        days=tuple([DayFigures(day, *of_days.get(day, NOTHING)) for day in span.days]),
-    )
+def _available(counts: RangeCounts | Reason) -> RangeCounts | None:
+    return None if isinstance(counts, Reason) else counts
 
 
-def _summands(key: Key, span: Span) -> list[tuple[Any, ...]]:
-    """Read rows to be added up: (day, views, visitors of the day, visitors of the range, new ones of the range).
-
-    They come from one statement. Of two, a chunk that is folded between them would be in neither, or in both. While
-    nothing is pending it is a short one, which tells by itself whether that was so.
-    """
-    began = _began(*key)
-    first = began[0][0] if began else span.start
-    # Of a range near the beginning, fewer visitors return into it than within it.
-    arguments = *key, span.start, span.end, 3 * (span.start - first) < span.end - span.start
-    if began and not began[0][1]:
-        rows = _rolled_up_alone(*arguments)
-        if not any(day is None and is_pending for day, _, is_pending, *_ in rows):
-            return rows
-    return list(_union([*_rolled_up_summands(*arguments), *pending_summands(key, span)]))
+def _hours(key: Key, span: Span, *, compare: bool, lenient: bool) -> tuple[Hours, Hours]:
+    """Read the hours of a range, and with `compare` those of the range before it; none where they aren't available."""
+    found = hours_of(key, [span.previous(), span] if compare else [span])
+    if isinstance(found[-1], Reason) and not lenient:
+        raise CannotTell(found[-1])
+    *before, of_range = [() if isinstance(hours, Reason) else hours for hours in found]
+    return of_range, before[0] if before else ()
 
 
-@sql.prepared
-def _began(dimension: str, value: str) -> QuerySet[Any, Any]:
-    """Return on which day the rollups of a key begin, and whether any view is pending."""
-    rollups = Rollup.objects.filter(dimension=dimension, value=value).order_by("day")
-    return rollups.values_list("day", Exists(PageView.objects.pending()))[:1]
-
-
-@sql.prepared
-def _rolled_up_alone(
-    dimension: str,
-    value: str,
-    start: date,
-    end: date,
-    from_before: bool,  # noqa: FBT001  # what is prepared takes its arguments by their places
-) -> QuerySet[Any, Any]:
-    return _union(_rolled_up_summands(dimension, value, start, end, from_before))
-
-
-def _rolled_up_summands(
-    dimension: str,
-    value: str,
-    start: date,
-    end: date,
-    from_before: bool,  # noqa: FBT001  # as above
-) -> list[QuerySet[Any, Any]]:
-    """Return what rollups and returns add, and in a row without a day whether any view is pending.
-
-    Visitors of a range are those of its days less the returns within it; and, since each visitor of a day is new or
-    returns to it, they are the new ones of its days and the returns into it `from_before`. Whichever reads less.
-    """
-    rollups = Rollup.objects.filter(dimension=dimension, value=value, day__range=(start, end)).order_by()
-    returns = Return.objects.filter(dimension=dimension, value=value).order_by()
-    returns = returns.alias(later=sql.LaterDay("day")).filter(later__lte=end)
-    is_pending = Case(
-        When(Exists(PageView.objects.pending()), then=Value(1)), default=Value(0), output_field=BigIntegerField()
-    )
-    if from_before:
-        of_days, sign = "new_visitors", ""
-        returns = returns.filter(previous_day__lt=start, later__gte=start)
-    else:
-        of_days, sign = "visitors", "-"
-        returns = returns.filter(previous_day__range=(start, end))
-    returned = Func(F("visitors"), template=f"{sign}SUM(%(expressions)s)", output_field=BigIntegerField())
-    return [
-        rollups.values_list("day", "views", "visitors", F(of_days), "new_visitors"),
-        returns.values_list(NO_DAY, ZERO, is_pending, returned, ZERO),
-    ]
-
-
-def _union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
-    first, *others = parts
-    return first.union(*others, all=True)
+def _row_of(key: Key, counts: RangeCounts, *, limit: int | None, offset: int) -> Rows:
+    """Return the one row of a report on a value, if it has views."""
+    if not counts.views:
+        return Rows()
+    rows = (Row(key.value, counts.views, counts.visitors),)[offset:][:limit]
+    titles = shown_titles([row.value for row in rows], public=False, dimension=named(key.dimension))
+    return Rows(rows=rows, total_rows=1, titles=titles)

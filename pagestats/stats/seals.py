@@ -1,92 +1,110 @@
-"""Which visitors of a range are unknown, since page views were pruned."""
+"""Which visitors of a range aren't available, because page views were pruned.
+
+A *seal* is the day before which page views were pruned. It hides the visitors of a value in a range when both hold:
+
+- a rolled-up view of the value lies in the range, before the seal: that visitor may have come back after it;
+- a view of the value came later than the pruning: its day is from the `open_from` of the seal on, or it is pending.
+
+Returns to earlier days were counted while the page views on both sides of the seal were there. The whole site is never
+hidden: the rows of visitors know of pruned views.
+
+Ask for seals after the figures have been read. A seal is stored before page views are deleted, and `open_from` is moved
+in the transaction that records a view.
+"""
 
 from __future__ import annotations
 
 from datetime import date
 from typing import NamedTuple
 
-from django.db.models import Exists, OuterRef, Q
-from django.utils.translation import gettext as _
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext_noop
 
 from pagestats.days import DAY
-from pagestats.dimensions import PAGE, Key
-from pagestats.models import Rollup, Seal
-from pagestats.stats.pending import on, pending
+from pagestats.dimensions import Dimension, Key, named
+from pagestats.models import PageView, Rollup, Seal
+from pagestats.stats.pending import pending, pending_of
+from pagestats.stats.refusals import Reason
 from pagestats.stats.span import Span
+
+OF_VALUE = gettext_noop(
+    "Visitors of %(value)s aren't available from %(start)s to %(end)s: page views before %(pruned)s were deleted, so"
+    " returning visitors can't be recognised across that date. Choose %(start)s to %(last)s or %(pruned)s to %(end)s."
+)
+OF_SOME_VALUES = gettext_noop(
+    "Visitors of some rows aren't available from %(start)s to %(end)s: page views before %(pruned)s were deleted, so"
+    " returning visitors can't be recognised across that date. Choose %(start)s to %(last)s or %(pruned)s to %(end)s."
+)
 
 
 class Seals(NamedTuple):
-    """What the seals leave to be told of the visitors of pages."""
+    """What the seals hide of one value in a range."""
 
-    crossed: tuple[date, ...]
-    """Those over which visitors may have come back who can't be known again."""
-    open_ones: tuple[date, ...]
-    """Of these, those after whose pruning views were recorded in the range; of the others, views are pending."""
-    tell_who_is_new: bool
-
-    def reason(self, key: Key | None, span: Span) -> str:
-        """Return why the visitors of a page, or of all, can't be told of a range, and of which ranges they can."""
-        first, last = self.crossed[0], self.crossed[-1]
-        if key is None:
-            whose = _("The visitors of some pages")
-        else:
-            whose = _("The visitors of %(page)s") % {"page": repr(key.value)}
-        told = _(
-            "%(whose)s from %(start)s to %(end)s can't be told: page views before %(pruned)s were pruned, and with them"
-            " who of a page's later visitors had been there before. Ask for %(before)s, or for %(after)s."
-        )
-        return told % {
-            "whose": whose,
-            "start": span.start,
-            "end": span.end,
-            "pruned": last,
-            "before": _days(span.start, first - DAY),
-            "after": _days(last, span.end),
-        }
+    reason: Reason | None
+    """Why its visitors aren't available; None where they are."""
+    hides_new_visitors: bool
 
 
-def _days(start: date, end: date) -> str:
-    return f"{start}" if start == end else _("%(start)s to %(end)s") % {"start": start, "end": end}
-
-
-def seals_of(key: Key, span: Span) -> Seals:
-    """Return which seals stand against the visitors of a page, or of all pages of the site, and against the new ones.
-
-    Over a seal, each return is known that was counted before the pruning: those to days before `open_from`. A pending
-    view will be counted after it. Where nobody was there before a seal, nobody came back over it. Ask when the figures
-    have been read: a seal is stored before page views are deleted, and `open_from` is moved together with the views
-    that are recorded.
-    """
-    views = on(key)
+def seals_over(key: Key, span: Span) -> Seals:
+    """Return what the seals hide of a value in a range."""
+    dimension = named(key.dimension)
+    counts_for = dimension.counts_for(key.value)
     viewed = Rollup.objects.filter(
         dimension=key.dimension, value=key.value, day__lt=OuterRef("before"), views__gt=0
     ).order_by()
     found = Seal.objects.filter(Exists(viewed), before__lte=span.end).order_by("before")
-    crossed, open_ones, tell_who_is_new = [], [], True
+    hiding: list[date] = []
+    hides_new_visitors = False
     for before, open_from, viewed_within, pending_within, pending_up_to_end in found.values_list(
         "before",
         "open_from",
         Exists(viewed.filter(day__gte=span.start)),
-        Exists(pending(span.within & views)),
-        Exists(pending(span.up_to_its_end & views)),
+        Exists(pending(span.within & counts_for)),
+        Exists(pending(span.up_to_its_end & counts_for)),
     ):
         is_open = open_from <= span.end
         if viewed_within and (is_open or pending_within):
-            crossed.append(before)
-            open_ones += [before] if is_open else []
+            hiding.append(before)
         if is_open or pending_up_to_end:
-            tell_who_is_new = False
-    return Seals(tuple(crossed), tuple(open_ones), tell_who_is_new)
+            hides_new_visitors = True
+    reason = _reason(OF_VALUE, span, hiding[0], hiding[-1], value=repr(key.value)) if hiding else None
+    return Seals(reason, hides_new_visitors)
 
 
-def untold_values(seals: Seals, span: Span) -> set[str]:
-    """Return the pages whose visitors can't be told: `_seals` would find a seal against each of them."""
-    if not seals.crossed:
-        return set()
+def hidden(dimension: Dimension, span: Span | None) -> QuerySet[Rollup]:
+    """Return the rollups before a seal that hides the visitors of their value in a range.
+
+    Of all time, None, every seal hides them: a visitor may still come back over it.
+    """
+    rollups = Rollup.objects.filter(dimension=dimension.name, views__gt=0).order_by()
+    seals = Seal.objects.order_by()
+    if span is None:
+        return rollups.filter(Exists(seals), Exists(seals.filter(before__gt=OuterRef("day"))))
+    seals = seals.filter(before__gt=span.start, before__lte=span.end)
+    after = seals.filter(before__gt=OuterRef("day"))
+    is_pending = Exists(PageView.objects.pending()) & Exists(pending_of(dimension, OuterRef("value"), span))
+    # The first condition is the same for all rows, and ends the search at once where nothing was pruned.
+    return rollups.filter(
+        Exists(seals),
+        Exists(after.filter(open_from__lte=span.end)) | (Exists(after) & is_pending),
+        day__gte=span.start,
+    )
+
+
+def hidden_values(dimension: Dimension, span: Span) -> tuple[set[str], Reason | None]:
+    """Return the values of a dimension whose visitors aren't available in a range, and the reason."""
+    values = set(hidden(dimension, span).values_list("value", flat=True).distinct())
+    if not values:
+        return values, None
     viewed = Rollup.objects.filter(
-        dimension=PAGE.name, day__gte=span.start, day__lt=seals.crossed[-1], views__gt=0
+        dimension=dimension.name, day__gte=span.start, day__lt=OuterRef("before"), views__gt=0
     ).order_by()
-    came_back = Q(Exists(pending(span.within & Q(path=OuterRef("value")))))
-    if seals.open_ones:
-        came_back |= Q(day__lt=seals.open_ones[-1])
-    return set(viewed.filter(came_back).values_list("value", flat=True).distinct())
+    may_hide = Q(open_from__lte=span.end) | Q(Exists(pending(span.within)))
+    seals = Seal.objects.filter(may_hide, Exists(viewed), before__lte=span.end).order_by("before")
+    days = list(seals.values_list("before", flat=True))
+    return values, _reason(OF_SOME_VALUES, span, days[0], days[-1])
+
+
+def _reason(message: str, span: Span, first: date, last: date, **parts: str) -> Reason:
+    """Return why visitors aren't available, and the ranges before the first seal and after the last one, which are."""
+    return Reason(message, start=span.start, end=span.end, last=first - DAY, pruned=last, **parts)

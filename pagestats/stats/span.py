@@ -12,22 +12,28 @@ from django.db.models import Case, DateField, F, Q, Value, When
 from django.db.models.functions import Cast
 
 from pagestats import sql
-from pagestats.days import DAY, start_of
+from pagestats.days import DAY, Moment, start_of
 
 HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Span:
-    """A range of reporting days, and the instants at which they begin, by the clocks of the reporting zone."""
+    """A range of reporting days, and the instants at which they begin in the reporting zone."""
 
     start: date
     end: date
+    """The last day, included."""
     zone: ZoneInfo
+
+    @classmethod
+    def last(cls, days: int, moment: Moment) -> Span:
+        """Return the range of the last so many days, the day of the moment included."""
+        return cls(moment.today - (days - 1) * DAY, moment.today, moment.zone)
 
     @cached_property
     def starts(self) -> list[datetime]:
-        """When each day begins, and the day after the last one. Where clocks skip midnight, it is when they do."""
+        """The first instant of each day, and of the day after the last one: not midnight where clocks skip that."""
         days = (self.end - self.start).days + 2
         return [start_of(self.start + number * DAY, self.zone) for number in range(days)]
 
@@ -38,9 +44,9 @@ class Span:
 
     @property
     def hours(self) -> Iterator[datetime]:
-        """When each hour of the clock begins, and the day after the last one.
+        """The first instant of each hour of the clock, and that of the day after the last one.
 
-        One begins wherever the minutes are 0, and wherever clocks are changed: by half an hour, in some zones.
+        An hour begins wherever the minutes are 0, and wherever clocks are changed, which some zones do by half an hour.
         """
         at, until = self.starts[0], self.starts[-1]
         while at < until:
@@ -51,7 +57,7 @@ class Span:
         yield until
 
     def _change(self, since: datetime, until: datetime) -> datetime | None:
-        """Return when clocks are changed between two instants, the later one included, to the second."""
+        """Return, to the second, when clocks are changed between two instants, the later one included."""
 
         def offset(at: datetime) -> timedelta | None:
             return at.astimezone(self.zone).utcoffset()
@@ -83,10 +89,10 @@ class Span:
         return Q(timestamp__lt=self.starts[-1])
 
     def day(self) -> Case:
-        """Return the reporting day of a page view, NULL outside the range.
+        """Return the reporting day of a page view as an expression, NULL outside the range.
 
-        No database is asked for a time zone, of which MariaDB need not know any: days of 24 hours on end have one
-        distance from UTC, and a day on which clocks are changed is named.
+        No database is asked for a time zone, since MariaDB may know none: consecutive days of 24 hours are computed
+        with one offset from UTC, and each day on which clocks are changed gets a branch of its own.
         """
         cases = [When(self.before, then=Value(None, output_field=DateField()))]
         from_utc: timedelta | None = None
@@ -108,9 +114,10 @@ class Span:
 
     def year_before(self) -> Span:
         """Return the same range a year before."""
-        return Span(_year_before(self.start), _year_before(self.end), self.zone)
+        return Span(year_before(self.start), year_before(self.end), self.zone)
 
 
-def _year_before(day: date) -> date:
+def year_before(day: date) -> date:
+    """Return the same day a year before; for 29 February it is 28 February."""
     last = 28 if (day.month, day.day) == (2, 29) else day.day
     return day.replace(year=day.year - 1, day=last)

@@ -22,7 +22,7 @@ from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import Tally
 from pagestats.recording import record_heartbeat, record_page_views
-from pagestats.stats import DayFigures, HourFigures
+from pagestats.stats import DayCounts, HourCounts
 from tests import ROOT
 from tests.factories import CONTENT, T0, a_hit, now_by_the_clock, raw_views
 
@@ -194,7 +194,7 @@ def test_a_change_is_a_percentage(now, before, text):
 
 
 def hour(start, *figures):
-    return HourFigures(datetime(2026, 3, 14, start, tzinfo=UTC), *figures)
+    return HourCounts(datetime(2026, 3, 14, start, tzinfo=UTC), *figures)
 
 
 def test_hours_that_are_yet_to_come_have_no_figures():
@@ -222,11 +222,11 @@ def places(series):
 
 def of_hours(count):
     begin = datetime(2026, 3, 14, tzinfo=UTC)
-    return [HourFigures(begin + n * timedelta(hours=1), 0, 0) for n in range(count)]
+    return [HourCounts(begin + n * timedelta(hours=1), 0, 0) for n in range(count)]
 
 
 def of_days(count):
-    return [DayFigures(FIRST + n * DAY, 1, 1) for n in range(count)]
+    return [DayCounts(FIRST + n * DAY, 1, 1) for n in range(count)]
 
 
 def test_the_axis_of_two_days_names_each_of_them_once():
@@ -302,7 +302,7 @@ def test_a_range_of_another_length_is_compared_row_by_row():
     ("most", "top"), [(0, "2"), (1, "2"), (2, "2"), (3, "4"), (9, "10"), (10, "20"), (21, "40"), (81_000, "100,000")]
 )
 def test_the_axis_ends_at_a_round_number(most, top):
-    series = Series(figures=[DayFigures(FIRST, most, 1)], before=[], at=instant(None))
+    series = Series(figures=[DayCounts(FIRST, most, 1)], before=[], at=instant(None))
     assert series.ticks[0] == top
     assert int(top.replace(",", "")) % 2 == 0
 

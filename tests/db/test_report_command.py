@@ -88,7 +88,7 @@ def test_a_report_says_what_cannot_be_told():
     Seal.unguarded.create(before="2026-03-14", open_from="2026-03-14")
     lines = run("pagestats_report", "2026-03-13", "2026-03-14").splitlines()
     assert lines[-3].split() == ["/a", "2", "not", "known"]
-    assert lines[-1].startswith("The visitors of some pages from 2026-03-13 to 2026-03-14 can't be told")
+    assert lines[-1].startswith("Visitors of some rows aren't available from 2026-03-13 to 2026-03-14 can't be told")
     with pytest.raises(CommandError, match="The visitors of '/a' from 2026-03-13"):
         call_command("pagestats_report", "2026-03-13", "2026-03-14", page="/a")
 

@@ -1,8 +1,8 @@
-"""The figures of a range of reporting days, as values and as JSON has them."""
+"""The answers of `report`: counts of ranges, days, hours and rows, as values and as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -10,43 +10,57 @@ from zoneinfo import ZoneInfo
 from pagestats.content import Titled
 
 
-class DayFigures(NamedTuple):
-    """The figures of one reporting day."""
+class DayCounts(NamedTuple):
+    """The counts of one reporting day."""
 
     day: date
     views: int
     visitors: int
 
 
-class HourFigures(NamedTuple):
-    """The figures of one hour of the clock, which begins at an instant in the reporting zone."""
+class HourCounts(NamedTuple):
+    """The counts of one hour of the clock."""
 
     start: datetime
+    """When it begins, in the reporting zone."""
     views: int
     visitors: int
 
 
 class Row(NamedTuple):
-    """The figures of one value of a dimension: of a page, by its path."""
+    """The counts of one value of a dimension, such as a page."""
 
     value: str
     views: int
     visitors: int | None
+    """None: not available, because page views were pruned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
-    """The figures of a range of reporting days, `end` included, and of each of its days.
+class Rows:
+    """Values of a dimension in a range, with their titles."""
 
-    None: it can't be told, since the page views that would tell it were pruned.
-    """
+    rows: tuple[Row, ...] = ()
+    total_rows: int = 0
+    titles: dict[str, Titled] = field(default_factory=dict)
+    """By the value of each row."""
+    reason: str = ""
+    """Why the visitors of some rows aren't available, else ""."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RangeCounts:
+    """The counts of a range of reporting days, `end` included, and of each of its days."""
 
     start: date
     end: date
     views: int
     visitors: int
     new_visitors: int | None
-    days: tuple[DayFigures, ...]
+    """None: not available, because page views were pruned."""
+    days: tuple[DayCounts, ...]
+    hours: tuple[HourCounts, ...] = ()
+    """Empty unless they were asked for."""
 
     @property
     def returning_visitors(self) -> int | None:
@@ -54,7 +68,12 @@ class Figures:
         return None if self.new_visitors is None else self.visitors - self.new_visitors
 
     def written(self, *, lifetime: str) -> dict[str, Any]:
-        """Return the figures as JSON has them. Where ids live a day, nobody returns, and no figure pretends it."""
+        """Return the counts as JSON has them, without the hours.
+
+        Args:
+            lifetime: of session ids, as `identity.lifetime` returns it. Where ids live for a day, nobody can be
+                recognised as a returning visitor, so there is no such number.
+        """
         return {
             "start": self.start,
             "end": self.end,
@@ -67,30 +86,29 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report(Figures):
-    """The figures of a range of reporting days of the site or of one page, and what else was asked for."""
+class Report(RangeCounts):
+    """The counts of a range of reporting days, of the site or of one value, and what else was asked for."""
 
     zone: ZoneInfo
     dimension: str | None
     value: str | None
-    hours: tuple[HourFigures, ...]
     rows: tuple[Row, ...]
     total_rows: int
     titles: dict[str, Titled]
     """By the value of each row."""
     reason: str
-    """Why the visitors of some rows can't be told, else ""."""
-    previous: Figures | None
-    year_before: Figures | None
+    """Why the visitors of some rows aren't available, else ""."""
+    previous: RangeCounts | None
+    year_before: RangeCounts | None
 
     def written(self, *, lifetime: str) -> dict[str, Any]:
-        """Return the report as JSON has it, the titles with their rows."""
+        """Return the report as JSON has it, each title in its row."""
         return {
             "lifetime": lifetime,
             "zone": str(self.zone),
             "dimension": self.dimension,
             "value": self.value,
-            **Figures.written(self, lifetime=lifetime),
+            **RangeCounts.written(self, lifetime=lifetime),
             "hours": [hour._asdict() for hour in self.hours],
             "rows": [
                 {
