@@ -17,8 +17,8 @@ from pagestats.conf import conf
 from pagestats.formats import span, thousands
 from pagestats.hits import instant
 from pagestats.intake import path_of
-from pagestats.live import active_response
 from pagestats.models import Calendar
+from pagestats.presence import active_response
 from pagestats.stats import address, shown_titles, snapshot
 
 FRESH = 10

@@ -20,6 +20,7 @@ from pagestats.stats.objects import (
 from pagestats.stats.ranges import MOST_DAYS, MOST_DAYS_BY_HOUR, By, report, report_rows
 from pagestats.stats.refusals import CannotTell, Reason, Refused, UnknownPage, stored_path
 from pagestats.stats.rows import Order
+from pagestats.stats.span import year_before
 from pagestats.stats.titled import address, shown_titles
 
 __all__ = [
@@ -66,4 +67,5 @@ __all__ = [
     "views_on",
     "with_views",
     "with_visitors",
+    "year_before",
 ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import router
-from django.db.models import BigIntegerField, DateTimeField, Exists, F, Func, QuerySet, Subquery
+from django.db.models import DateTimeField, Exists, F, Func, QuerySet, Subquery
 
 from pagestats import content, sql
 from pagestats.days import Moment
@@ -85,16 +84,40 @@ def snapshot(
         Refused: a `ValueError`, if the limit is not a number of rows.
     """
     now = active(at=moment.at if moment else at, limit=limit, public=public)
-    totals = read_totals()
-    shown, total_paths = _page_stats(totals, limit, public=public)
+    [(views, visitors)] = _views_and_visitors()
+    shown, total_paths = _page_stats(limit, public=public)
     return Snapshot(
         active_visitors=now.visitors,
         active_by_path=now.by_path,
-        total_page_views=totals.views,
-        unique_visitors=totals.visitors,
+        total_page_views=int(views),
+        unique_visitors=int(visitors),
         published=content.published_counts(),
-        tracking_since=totals.tracking_since,
+        tracking_since=tracking_since(),
         page_stats=shown,
+        total_paths=total_paths,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What was counted since tracking began, without the pages one by one."""
+
+    total_page_views: int
+    unique_visitors: int
+    published: dict[str, int]
+    tracking_since: datetime | None
+    total_paths: int
+
+
+def read_totals() -> Totals:
+    """Read what was counted since tracking began, as in the snapshot."""
+    [(views, visitors)] = _views_and_visitors()
+    _, total_paths = _pages(0)
+    return Totals(
+        total_page_views=int(views),
+        unique_visitors=int(visitors),
+        published=content.published_counts(),
+        tracking_since=tracking_since(),
         total_paths=total_paths,
     )
 
@@ -107,35 +130,28 @@ def has_views(path: str) -> bool:
 
 def tracking_since() -> datetime | None:
     """Return when the first page view was; None before there is any."""
-    [(first_view, first_pruned, _)] = _first_times()
-    return _earliest(first_view, first_pruned)
-
-
-class Totals(NamedTuple):
-    """What was counted since tracking began."""
-
-    views: int
-    visitors: int
-    pages: int
-    """Without those of pending views; 0 while any view is pending."""
-    tracking_since: datetime | None
-
-
-def read_totals() -> Totals:
-    """Read the all-time totals.
-
-    They come from one statement. Of two, a chunk of a backfill that is committed between them would be in neither.
-    """
-    [(views, visitors, pages, *first)] = _all_time()
-    return Totals(int(views), int(visitors), pages, _earliest(*first))
-
-
-def _earliest(*times: datetime | None) -> datetime | None:
-    return min((at for at in times if at is not None), default=None)
+    # Where page views were pruned, the totals of their pages remember the first one.
+    return min((at for [at] in [*_first_view(), *_first_pruned()] if at is not None), default=None)
 
 
 @sql.prepared
-def _all_time() -> QuerySet[Any, Any]:
+def _first_view() -> QuerySet[Any, Any]:
+    return PageView.objects.order_by("timestamp").values_list("timestamp")[:1]
+
+
+@sql.prepared
+def _first_pruned() -> QuerySet[Any, Any]:
+    is_sealed = Exists(Calendar.objects.filter(sealed_before__isnull=False))
+    first = Func(F("first_viewed"), function="MIN", output_field=DateTimeField())
+    return PageTotal.objects.filter(is_sealed, views__gt=0).order_by().values_list(first)
+
+
+@sql.prepared
+def _views_and_visitors() -> QuerySet[Any, Any]:
+    """Return all-time views and visitors, rolled up and pending ones.
+
+    They come from one statement. Of two, a chunk of a backfill that is committed between them would be in neither.
+    """
     views = PageView.objects.pending().order_by()
     new = views.exclude(was_counted(SITE, WHOLE_SITE.value, None))
     return (
@@ -144,50 +160,36 @@ def _all_time() -> QuerySet[Any, Any]:
         .values_list(
             total_or_0("views") + Subquery(views.values(n=ROWS)),
             total_or_0("new_visitors") + Subquery(new.values(n=SESSIONS)),
-            Subquery(_rolled_up_pages().order_by().values(n=ROWS)),
-            *_first_view_and_first_pruned(),
         )
     )
 
 
-@sql.prepared
-def _first_times() -> QuerySet[Any, Any]:
-    # By the count it is one row, whether there is a calendar yet or not.
-    count = Func(F("pk"), function="COUNT", output_field=BigIntegerField())
-    return Calendar.objects.row().order_by().values_list(*_first_view_and_first_pruned(), count)
-
-
-def _first_view_and_first_pruned() -> tuple[Subquery, Subquery]:
-    """Return when the first stored view was, and when the first of all was where some were pruned."""
-    is_sealed = Exists(Calendar.objects.filter(sealed_before__isnull=False))
-    first = Func(F("first_viewed"), function="MIN", output_field=DateTimeField())
-    return (
-        Subquery(PageView.objects.order_by("timestamp").values("timestamp")[:1]),
-        Subquery(PageTotal.objects.filter(is_sealed, views__gt=0).order_by().values(first=first)),
-    )
-
-
-def _page_stats(totals: Totals, limit: int | None, *, public: bool) -> tuple[tuple[PageStat, ...], int]:
+def _page_stats(limit: int | None, *, public: bool) -> tuple[tuple[PageStat, ...], int]:
     """Return the most viewed of the pages that may be shown, and the number of all pages."""
-    ranking = partial(_pages, totals)
-    shown = shown_to_public(ranking, limit) if public else shown_to_all(ranking, limit)
+    shown = shown_to_public(_pages, limit) if public else shown_to_all(_pages, limit)
     return tuple(PageStat(path, *shown.titles[path], views) for path, views in shown.rows[:limit]), shown.total
 
 
-def _pages(totals: Totals, limit: int | None) -> tuple[list[tuple[str, int]], int]:
+def _pages(limit: int | None) -> tuple[list[tuple[str, int]], int]:
     """Return (path, views) of the most viewed pages, and the number of pages.
 
     While nothing is pending, the page totals answer alone, in the order of their index; that nothing is pending is a
     condition of the same statement, which otherwise returns nothing. Then totals and pending views are added up.
     """
+    total_paths = sum(count for (count,) in _number_of_pages())
     pages = [] if limit == 0 else _most_viewed(limit)
-    if totals.pages and (pages or limit == 0):
-        return [(path, views) for path, views in pages], totals.pages
+    if total_paths and (pages or limit == 0):
+        return [(path, views) for path, views in pages], total_paths
     return sql.ranked_pages(limit=limit, using=router.db_for_read(PageTotal))
 
 
 def _rolled_up_pages() -> QuerySet[PageTotal]:
     return PageTotal.objects.filter(~Exists(PageView.objects.pending()), views__gt=0)
+
+
+@sql.prepared
+def _number_of_pages() -> QuerySet[Any, Any]:
+    return _rolled_up_pages().order_by().values_list(ROWS)
 
 
 @sql.prepared
