@@ -44,7 +44,7 @@ def read_report(
 
     Args:
         path: of the one page to report on; None is the whole site.
-        rows: which pages of the site to list; None is none.
+        rows: which pages of the site to list; None lists none.
     """
     is_short = (period.end - period.start).days < MOST_DAYS_BY_HOUR
     found = report(

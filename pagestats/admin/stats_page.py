@@ -52,7 +52,7 @@ TABLES = ("figures", "active", "requests")
 
 @admin.register(Stats)
 class StatsAdmin(RawListAdmin):
-    """The page *Page stats*, for whoever has the permission `pagestats.view_stats`.
+    """The page *Page stats*, for users with the permission `pagestats.view_stats`.
 
     `admin.site` has it. Any other admin site gets it with `site.register(Stats, StatsAdmin)`.
     """

@@ -33,7 +33,7 @@ class LaterDay(Func):
 class ShiftedDay(TruncDate):
     """The day, in UTC, of an instant and a distance.
 
-    Django reckons with both in Python functions that SQLite calls for each row, of which a plan may ask for many.
+    Django computes both in Python functions that SQLite calls for each row, of which a plan may ask for many.
     """
 
     def __init__(self, instant: F, distance: timedelta) -> None:
@@ -41,7 +41,7 @@ class ShiftedDay(TruncDate):
         super().__init__(instant + Value(distance), tzinfo=UTC)
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        """Return what SQLite reckons itself. It would round what is left of a second, up to the next day."""
+        """Return what SQLite computes itself. It would round what is left of a second, up to the next day."""
         if connection.timezone_name != "UTC":
             return self.as_sql(compiler, connection, **context)
         sum_of_both: Any = self.lhs

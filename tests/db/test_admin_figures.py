@@ -292,9 +292,7 @@ def test_an_hour_that_comes_twice_is_told_apart():
 
 
 def test_a_range_of_another_length_is_compared_row_by_row():
-    series = Series(
-        counts=[hour(0, 1, 1)], before=[hour(0, 2, 2), hour(1, 3, 3)], at=datetime(2026, 3, 15, tzinfo=UTC)
-    )
+    series = Series(counts=[hour(0, 1, 1)], before=[hour(0, 2, 2), hour(1, 3, 3)], at=datetime(2026, 3, 15, tzinfo=UTC))
     assert series.rows == [("midnight", "1", "1", "midnight", "2", "2"), ("", "", "", "1 a.m.", "3", "3")]
 
 

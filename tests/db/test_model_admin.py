@@ -172,7 +172,8 @@ def test_a_model_without_a_column_gets_a_warning_and_can_be_edited(admin_client,
     settings.PAGESTATS_CONTENT = sources
     [warning] = PostAdmin(Post, site).check()
     assert warning.id == "pagestats.W006"
-    assert warning.msg.startswith(f"The views of blog.Post {"can't be a column of its rows" if sources else "aren't available"}: ")
+    why = "can't be a column of its rows" if sources else "aren't available"
+    assert warning.msg.startswith(f"The views of blog.Post {why}: ")
     assert column(admin_client.get("/own/blog/post/?o=1")) == ["-", "-", "-"]
     pk = Post.objects.get(slug="second").pk
     page = admin_client.get(f"/own/blog/post/{pk}/change/")
