@@ -78,6 +78,9 @@ def hidden(dimension: Dimension, span: Span | None) -> QuerySet[Rollup]:
     """
     rollups = Rollup.objects.filter(dimension=dimension.name, views__gt=0).order_by()
     seals = Seal.objects.order_by()
+    # Django would name the table "U0", as it names others in subqueries. By its own name a plan of the statement shows
+    # which of them it is.
+    seals.query.alias_prefix = "S"
     if span is None:
         return rollups.filter(Exists(seals), Exists(seals.filter(before__gt=OuterRef("day"))))
     seals = seals.filter(before__gt=span.start, before__lte=span.end)
