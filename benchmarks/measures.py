@@ -248,8 +248,8 @@ def presence(*, processes: int, sessions: int = 5_000, seconds: float = 5.0) -> 
     from django.db import connections
     from django.test import RequestFactory
 
-    from pagestats.live import active_response
     from pagestats.models import ActiveSession
+    from pagestats.presence import active_response
     from pagestats.stats import active
 
     for number in range(sessions):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -34,3 +35,23 @@ def start_of(day: date, zone: ZoneInfo) -> datetime:
 def nearest_instant(at: datetime) -> datetime:
     """Return a stored instant, clamped to YEARS: plain SQL may have stored one outside of them."""
     return min(max(at, EARLIEST), LATEST - timedelta(microseconds=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When somebody reads the stats, and what the calendar said then.
+
+    Read it once for each request or command with `stats.read_moment` and pass it on, so that all figures of an answer
+    are of the same day in the same zone.
+    """
+
+    at: datetime
+    zone: ZoneInfo
+    """The reporting zone."""
+    sealed_before: date | None = None
+    """Page views of earlier reporting days were pruned. None: none ever were."""
+
+    @property
+    def today(self) -> date:
+        """The reporting day of the moment."""
+        return day_of(self.at, self.zone)

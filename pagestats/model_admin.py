@@ -137,7 +137,7 @@ class ViewsAdminMixin(Base):
         try:
             report = stats.report(end - timedelta(days=DAYS - 1), end, dimension="page", value=path)
         except stats.CannotTell as error:
-            context |= {"reason": error, "views_of_days": stats.views_on(path, days=DAYS)}
+            context |= {"reason": error.reason.translated, "views_of_days": stats.views_on(path, days=DAYS)}
         else:
             most = max(day.views for day in report.days)
             context |= {

@@ -17,21 +17,20 @@ from pagestats.conf import conf
 from pagestats.formats import span, thousands
 from pagestats.hits import instant
 from pagestats.intake import path_of
-from pagestats.live import active_response
-from pagestats.models import Calendar
-from pagestats.stats import address, shown_titles, snapshot
+from pagestats.presence import active_response
+from pagestats.stats import address, read_moment, shown_titles, snapshot
 
 FRESH = 10
-"""Seconds for which whatever cache stands before the site need not ask again. A browser asks each time, for a 304."""
+"""Seconds for which a shared cache may keep the page. A browser asks each time, and gets a 304."""
 ACTIVE = "active"
-"""The query by which the page asks itself who is here now. The API tells more to who may read more."""
+"""The query by which the page asks itself who is here now. The API shows more to readers with the permission."""
 
 
 @method_decorator(login_not_required, name="dispatch")
 class PublicStatsView(TemplateView):
-    """The page that shows anybody who is here now and what is read, while PAGESTATS_PUBLIC is on; else there is none.
+    """The page that shows everybody who is here now and what is read; 404 unless PAGESTATS_PUBLIC is True.
 
-    It names no page but those that a content source knows or PAGESTATS_CLIENT_PATHS matches, whoever reads it.
+    It names no page but those that a content source knows or PAGESTATS_CLIENT_PATHS matches, to any reader.
     """
 
     http_method_names = ("get", "head", "options")
@@ -42,26 +41,26 @@ class PublicStatsView(TemplateView):
     """How many rows the lists have at most."""
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer, if the stats are public. Nobody is asked who they are, and so no answer depends on it."""
+        """Answer, if the stats are public. The answer depends on no user, so nobody has to log in."""
         if not conf.PUBLIC:
             raise Http404("The stats are not public. Set PAGESTATS_PUBLIC = True to show them.")
         return super().dispatch(request, *args, **kwargs)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer with the page, or with who is here now, as JSON, where its script asks for that."""
+        """Answer with the page, or with who is here now as JSON if its script asks for that."""
         if ACTIVE in request.GET:
             return active_response(request, public=True, limit=self.most_pages)
         return super().get(request, *args, **kwargs)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Return what the template shows."""
-        at = instant(None).replace(microsecond=0)
-        stats = snapshot(at=at, limit=self.most_pages, public=True)
+        moment = read_moment(instant(None).replace(microsecond=0))
+        stats = snapshot(limit=self.most_pages, public=True, moment=moment)
         titles = shown_titles((path for path, _ in stats.active_by_path), public=True)
         most = max((page.views for page in stats.page_stats), default=0)
         figures = {
-            "at": at,
-            "zone": Calendar.zone_of(Calendar.objects.all()),
+            "at": moment.at,
+            "zone": moment.zone,
             "stats": stats,
             "elsewhere": stats.active_visitors - sum(count for _, count in stats.active_by_path),
             "viewing_now": [
@@ -86,7 +85,7 @@ class PublicStatsView(TemplateView):
         return super().get_context_data(base_template=self.base_template, pagestats=figures, **kwargs)
 
     def render_to_response(self, context: dict[str, Any], **response_kwargs: Any) -> HttpResponse:
-        """Return the page with an ETag, or 304 where the reader has it already."""
+        """Return the page with an ETag, or 304 if the reader has it already."""
         response = super().render_to_response(context, **response_kwargs)
         assert isinstance(response, TemplateResponse)
         response.render()
@@ -100,10 +99,10 @@ class PublicStatsView(TemplateView):
         return response if answer is None else answer
 
     def _is_for_one_reader(self) -> bool:
-        """Tell whether the page may hold what is of its reader alone.
+        """Return whether the page may contain something for its reader only.
 
-        A base template of the site's own may greet who is logged in, by whichever cookie or header, hold a form or a
-        nonce, or show a message; and a cookie may choose the language.
+        A base template of the site may greet the user, contain a form or a nonce, or show a message; and a cookie may
+        choose the language.
         """
         return (
             bool(self.request.COOKIES)

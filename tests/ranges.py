@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pagestats.days import DAY
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visitor
 from pagestats.stats import (
-    DayFigures,
+    DayCounts,
     Row,
     report,
 )
@@ -41,7 +41,7 @@ def counted(views, zone, start, end, path=None):
         sum(len(sessions) for _, sessions in within),
         len(visitors),
         sum(start <= first[session_id] for session_id in visitors),
-        tuple(DayFigures(day, len(sessions), len(set(sessions))) for day, sessions in within),
+        tuple(DayCounts(day, len(sessions), len(set(sessions))) for day, sessions in within),
     )
 
 

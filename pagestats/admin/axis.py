@@ -30,7 +30,7 @@ def marks(last: int, end: int, texts_of: Callable[[Sequence[int]], list[str]]) -
 
     Where not all have, the middle one may have.
 
-    Arguments:
+    Args:
         last: the number of the last point; the first is 0.
         end: the number of the point with which the axis ends, which may be a later one.
         texts_of: gives points their texts.

@@ -1,4 +1,4 @@
-"""The figures at first glance, with what they were before."""
+"""The most important numbers, with what they were before."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 from django.utils.translation import gettext as _
 
 from pagestats import identity
-from pagestats.admin.reading import Reading
+from pagestats.admin.reports import PeriodReport
 from pagestats.conf import conf
 from pagestats.formats import change, days, number, span
-from pagestats.stats import Active, Figures
+from pagestats.stats import RangeCounts
 
 
 class Change(NamedTuple):
-    """How a figure compares with that of an earlier range."""
+    """How a number compares with that of an earlier range."""
 
     percent: str
     direction: str
@@ -24,58 +24,70 @@ class Change(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A figure that is to be seen at first glance."""
+    """A number at the top of the page."""
 
     label: str
     figure: str
     note: str = ""
     changes: tuple[Change, ...] = ()
     live: str = ""
-    """What the script of the page calls the figure that it keeps up to date."""
+    """The name by which the script of the page finds the number to update; "" for one that stays."""
 
 
-def cards(reading: Reading, now: Active, *, views: int) -> Iterator[Card]:
-    """Yield the figures of the site or of one page; `views` are those of all time."""
+def cards(period_report: PeriodReport, active_now: int, *, views: int) -> Iterator[Card]:
+    """Yield the cards of the site or of one page.
+
+    Args:
+        views: those of all time.
+    """
     lives_a_day = identity.lifetime() == "day"
-    yield _active_now(now)
-    yield _card(_("Page views"), reading, "views", _of_all_time(views))
+    yield _active_now(active_now)
+    yield _card(_("Page views"), period_report, "views", _of_all_time(views))
     yield _card(
-        identity.visitors_label(), reading, "visitors", _("counted once a day") if lives_a_day else _("in these days")
+        identity.visitors_label(),
+        period_report,
+        "visitors",
+        _("counted once a day") if lives_a_day else _("in this period"),
     )
     if not lives_a_day:
-        yield _card(_("New visitors"), reading, "new_visitors", _("never seen before"))
-        yield _card(_("Returning visitors"), reading, "returning_visitors", _("seen before these days"))
+        yield _card(_("New visitors"), period_report, "new_visitors", _("never seen before"))
+        yield _card(_("Returning visitors"), period_report, "returning_visitors", _("seen before this period"))
 
 
-def cards_without_visitors(of_period: int, now: Active, *, views: int) -> Iterator[Card]:
-    """Yield the figures of a page whose visitors can't be told: its views of a period, and those of all time."""
-    yield _active_now(now)
+def cards_without_visitors(of_period: int, active_now: int, *, views: int) -> Iterator[Card]:
+    """Yield the cards of a page whose visitors aren't available.
+
+    Args:
+        of_period: its views in the period.
+        views: those of all time.
+    """
+    yield _active_now(active_now)
     yield Card(_("Page views"), number(of_period), _of_all_time(views))
 
 
-def _active_now(now: Active) -> Card:
+def _active_now(visitors: int) -> Card:
     minutes = span(conf.SESSION_TIMEOUT)
-    return Card(_("Active now"), number(now.visitors), _("in the last %(span)s") % {"span": minutes}, live="visitors")
+    return Card(_("Active now"), number(visitors), _("in the last %(span)s") % {"span": minutes}, live="visitors")
 
 
 def _of_all_time(views: int) -> str:
     if not views:
-        return _("none was counted yet")
+        return _("none yet")
     return _("%(views)s since tracking began") % {"views": number(views)}
 
 
-def _card(label: str, reading: Reading, name: str, note: str) -> Card:
-    figure = getattr(reading.told, name)
+def _card(label: str, period_report: PeriodReport, name: str, note: str) -> Card:
+    figure = getattr(period_report.report, name)
     if figure is None:
-        return Card(label, "–", _("can’t be told: page views were pruned"))
-    changes = [_change(figure, figures, name, is_fair=reading.is_fair) for figures in reading.earlier]
+        return Card(label, "–", _("not available: page views were pruned"))
+    changes = [_change(figure, counts, name, is_fair=period_report.is_fair) for counts in period_report.earlier]
     return Card(label, number(figure), note, changes=tuple(change for change in changes if change))
 
 
-def _change(now: int, figures: Figures, name: str, *, is_fair: bool) -> Change | None:
-    before: int | None = getattr(figures, name)
+def _change(now: int, counts: RangeCounts, name: str, *, is_fair: bool) -> Change | None:
+    before: int | None = getattr(counts, name)
     if before is None:
         return None
     direction = "up" if now > before else "down" if now < before else "same"
-    was = _("%(count)s from %(days)s") % {"count": number(before), "days": days(figures.start, figures.end)}
+    was = _("%(count)s from %(days)s") % {"count": number(before), "days": days(counts.start, counts.end)}
     return Change(change(now, before) if is_fair else "", direction, was)

@@ -13,19 +13,21 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from pagestats.admin.series import Row, Series
 from pagestats.content import Titled
-from pagestats.stats import Active, Health, Report
+from pagestats.dimensions import PAGE, Dimension
+from pagestats.stats import Active, Health
+from pagestats.stats import Rows as RowsOfDimension
 
 UNSEEN = r'[\s"\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]'
 FORMULA = re.compile(rf"(^|[;\t\r\n])(?={UNSEEN}*[=+\-@＝＋－＠])|^(?=[\t\r\n])")
-"""Where a cell begins that a spreadsheet may reckon with, the full-width signs in some languages.
+"""Where a cell begins that a spreadsheet may run as a formula; in some languages also with a full-width sign.
 
-Behind a semicolon, too: in many languages a spreadsheet takes that, not the comma, for what parts the cells.
+Also after a semicolon, which spreadsheets in many languages take for the separator instead of the comma.
 
 https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 LINES = 500
-"""That are sent at once under ASGI."""
+"""How many lines are sent at once under ASGI."""
 
 Rows = Iterable[Sequence[Any]]
 
@@ -39,12 +41,12 @@ class Echo:
 
 
 def safe(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe stands before what looks like one."""
+    """Return a cell that no spreadsheet takes for a formula, with an apostrophe before what looks like one."""
     return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 def response(rows: Rows, request: HttpRequest, *, name: str) -> StreamingHttpResponse:
-    """Return rows as a file to be saved under a name. They are read already, so no row waits for a database."""
+    """Return rows as a download of that name. They were read already, so no row waits for a database."""
     lines = _lines(rows)
     is_async = isinstance(request, ASGIRequest)
     answer = StreamingHttpResponse(
@@ -56,23 +58,23 @@ def response(rows: Rows, request: HttpRequest, *, name: str) -> StreamingHttpRes
 
 def _lines(rows: Rows) -> Iterator[str]:
     writer = csv.writer(Echo())
-    yield "\ufeff"  # without it a spreadsheet takes the file for one in its own encoding
+    yield "\ufeff"  # without it a spreadsheet would assume an encoding of its own
     for row in rows:
         yield writer.writerow([safe(cell) for cell in row])
 
 
 async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
-    """Yield lines, some at a time: under ASGI, Django would put those of an iterator together before it sends any."""
+    """Yield lines, some at a time: under ASGI, Django would collect those of a plain iterator before it sends any."""
     while some := "".join(islice(lines, LINES)):
         yield some
 
 
 def figures(series: Series) -> Iterator[Sequence[Any]]:
-    """Yield views and visitors by hour or by day, and those of the period before beside them, if there is any."""
+    """Yield views and visitors by hour or by day, beside those of the period before, if it is compared with that."""
     unit = "hour" if series.by_hour else "day"
     now, before = [unit, "views", "visitors"], [f"{unit} before", "views before", "visitors before"]
     yield now + before if series.before else now
-    for row, earlier in zip_longest(series.told, series.before):
+    for row, earlier in zip_longest(series.begun, series.before):
         yield [*_cells(row), *(_cells(earlier) if series.before else ())]
 
 
@@ -83,15 +85,15 @@ def _cells(row: Row | None) -> Sequence[Any]:
     return start.isoformat(), views, visitors
 
 
-def pages(told: Report) -> Iterator[Sequence[Any]]:
-    """Yield the pages. Visitors that can't be told are empty."""
-    yield "path", "title", "type", "views", "visitors"
-    for row in told.rows:
-        yield row.value, *told.titles[row.value], row.views, row.visitors
+def values(rows: RowsOfDimension, dimension: Dimension) -> Iterator[Sequence[Any]]:
+    """Yield the values of a dimension, such as pages. Visitors that aren't available are empty."""
+    yield "path" if dimension is PAGE else dimension.name, "title", "type", "views", "visitors"
+    for row in rows.rows:
+        yield row.value, *rows.titles[row.value], row.views, row.visitors
 
 
 def active(now: Active, titles: Mapping[str, Titled]) -> Iterator[Sequence[Any]]:
-    """Yield how many are on which page now, with its title."""
+    """Yield how many visitors are on each page now, with its title."""
     yield "path", "title", "visitors"
     for path, count in now.by_path:
         yield path, titles[path].title, count

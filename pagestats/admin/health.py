@@ -1,4 +1,4 @@
-"""What *Page stats* shows of how the recording fares."""
+"""The section *Health* of the page *Page stats*."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy, ngettext
 
 from pagestats import tallies
+from pagestats.days import YEARS
 from pagestats.formats import number
 from pagestats.models import Run
 from pagestats.runs import VerifyResult
@@ -20,42 +21,44 @@ OUTCOMES = {
     tallies.FAILED: gettext_lazy("Failed"),
 }
 REASONS = {
-    "bad_host": gettext_lazy("Host that is none of the site’s"),
-    "bad_session_id": gettext_lazy("Session id that is none"),
-    "bot": gettext_lazy("Robot"),
+    "bad_host": gettext_lazy("Host not in ALLOWED_HOSTS"),
+    "bad_session_id": gettext_lazy("Invalid session ID"),
+    "bot": gettext_lazy("Bot"),
     "cross_origin": gettext_lazy("Sent from another site"),
     "excluded": gettext_lazy("Excluded by PAGESTATS_EXCLUDE"),
-    "fragment": gettext_lazy("Part of a page, asked for by a script or a frame"),
-    "invalid_body": gettext_lazy("Sent to the API in another shape"),
-    "invalid_path": gettext_lazy("Path that no database can keep"),
-    "length_required": gettext_lazy("Sent to the API without its length"),
+    "fragment": gettext_lazy("Part of a page, requested by a script or a frame"),
+    "invalid_body": gettext_lazy("Invalid body sent to the API"),
+    "invalid_path": gettext_lazy("Path that can’t be stored"),
+    "length_required": gettext_lazy("Sent to the API without Content-Length"),
     "method": gettext_lazy("Not a GET request"),
-    "method_not_allowed": gettext_lazy("Asked of the API, which takes it by POST"),
-    "new_paths": gettext_lazy("Too many new paths"),
-    "new_session_id": gettext_lazy("No cookie yet: counted when it comes back"),
-    "no_address": gettext_lazy("No address of the client"),
+    "method_not_allowed": gettext_lazy("Wrong method (POST required)"),
+    "new_paths": gettext_lazy("Too many new paths from one client"),
+    "new_session_id": gettext_lazy("No cookie yet: counted once the browser returns it"),
+    "no_address": gettext_lazy("No client address"),
     "no_document": gettext_lazy("Not a page: an image, a download, data"),
-    "no_session_id": gettext_lazy("No session id from the browser"),
+    "no_session_id": gettext_lazy("No session ID from the browser"),
     "no_store": gettext_lazy("Answered with no-store"),
-    "opt_out": gettext_lazy("Asked not to be counted"),
-    "prefetch": gettext_lazy("Prefetched, perhaps never seen"),
+    "opt_out": gettext_lazy("Opted out"),
+    "prefetch": gettext_lazy("Prefetched, maybe never seen"),
     "shared_response": gettext_lazy("No cookie yet, on a page for shared caches"),
     "staff": gettext_lazy("Staff"),
     "status": gettext_lazy("Redirect or error"),
-    "suspicious": gettext_lazy("Sent to the API as no browser does"),
+    "suspicious": gettext_lazy("Sent to the API unlike any browser"),
     "throttled": gettext_lazy("Sent to the API too often"),
-    "too_large": gettext_lazy("Sent to the API, and too large"),
-    "unknown_path": gettext_lazy("Path that the site does not have"),
-    "unsupported_media_type": gettext_lazy("Sent to the API in another format"),
+    "too_large": gettext_lazy("Too large a body sent to the API"),
+    "unknown_path": gettext_lazy("Path not found on this site"),
+    "unsupported_media_type": gettext_lazy("Wrong Content-Type sent to the API"),
 }
 
 
-def fared(state: Health) -> dict[str, Any]:
-    """Return what the section on health shows."""
+def health_section(state: Health) -> dict[str, Any]:
+    """Return what the section shows."""
     return {
         "outcomes": [outcome(key, label, state.tallied) for key, label in OUTCOMES.items()] if state.tallied else [],
         "pending": number(state.pending) if state.pending else "",
         "stranded": number(state.stranded) if state.stranded else "",
+        "first_year": YEARS.start,
+        "last_year": YEARS.stop - 1,
         "last_cleanup": state.last_cleanup,
         "last_cleanup_deleted": number(state.last_cleanup.processed) if state.last_cleanup else "",
         "last_backfill": state.last_backfill,
@@ -65,7 +68,7 @@ def fared(state: Health) -> dict[str, Any]:
 
 
 def verified(run: Run | None) -> dict[str, Any]:
-    """Return what the fact on the last verification shows."""
+    """Return what the entry on the last verification shows."""
     if run is None:
         return {"last_verify": None, "drift": "", "sealed_before": None}
     result = VerifyResult.of(run)
@@ -89,7 +92,7 @@ def outcome(key: str, label: Any, tallied: Iterable[Tallied]) -> dict[str, Any]:
         "last_days": number(last_days),
         "reasons": [
             {
-                # Of what has no words here the name is shown: that of an error, or of another reason.
+                # A reason without a text here is shown by its name, such as that of an exception.
                 "label": REASONS.get(row.reason, row.reason),
                 "today": number(row.today),
                 "last_days": number(row.last_days),

@@ -1,32 +1,29 @@
-"""Which range of reporting days a reader has picked: its name, and those of a custom one, are in the address."""
+"""Which range of reporting days the reader picked. Its name, and the days of a custom one, are in the address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pagestats.days import YEARS
+from pagestats.days import DAY, YEARS
 from pagestats.formats import days
-from pagestats.stats import MOST_DAYS
-
-DAY = timedelta(days=1)
+from pagestats.stats import MOST_DAYS, year_before
 
 
 def last(count: int) -> Callable[[date], tuple[date, date]]:
-    """Return what gives the last so many days, today included."""
+    """Return a function that gives the last so many days, today included."""
     return lambda today: (today - (count - 1) * DAY, today)
 
 
 def year(today: date) -> tuple[date, date]:
     """Return the twelve months up to today."""
-    is_leap_day = (today.month, today.day) == (2, 29)
-    return today.replace(year=today.year - 1, day=28 if is_leap_day else today.day) + DAY, today
+    return year_before(today) + DAY, today
 
 
 RANGES: dict[str, tuple[Any, Callable[[date], tuple[date, date]]]] = {
@@ -51,19 +48,19 @@ class Period:
     first_day: date | None
     """The reporting day of the first page view; None before there is any."""
     fault: str = ""
-    """Why it is not the one that was asked for."""
+    """Why this is not the period that was asked for; "" if it is."""
     typed: tuple[str, str] | None = None
-    """The first and the last day as they were typed, where these are no range."""
+    """The start and the end date as they were typed, if they are not a range."""
 
     @property
     def query(self) -> dict[str, str]:
-        """What stands for it in an address."""
+        """The period as parts of an address."""
         custom = {"start": f"{self.start}", "end": f"{self.end}"} if self.name == CUSTOM else {}
         return {"period": self.name, **custom}
 
     @property
     def fields(self) -> tuple[str, str]:
-        """What stands in the form: the range, or what has to be mended."""
+        """The values of the form: the range, or what was typed and has to be corrected."""
         return self.typed or (f"{self.start}", f"{self.end}")
 
     @property
@@ -73,11 +70,15 @@ class Period:
 
     @property
     def is_over(self) -> bool:
-        """Whether today, of which more is to come, is no part of it."""
+        """Whether it ended before today."""
         return self.end < self.today
 
     def links(self, more: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return the periods that can be picked with one click; `more` stays in the address."""
+        """Return the periods that can be picked with one click.
+
+        Args:
+            more: other parts of the address to keep.
+        """
         labels = {name: label for name, (label, _) in RANGES.items()} | {ALL: _("All")}
         return [
             {"label": label, "query": urlencode({"period": name, **more}), "is_picked": name == self.name}
@@ -86,9 +87,9 @@ class Period:
 
 
 def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> Period:
-    """Return the period that a query names; the last 30 days without one, and with a `fault` for one that is none.
+    """Return the period that a query names; the last 30 days if it names none, and with a `fault` if it is wrong.
 
-    Arguments:
+    Args:
         first_day: the reporting day of the first page view, with which "all" begins; None before there is any.
     """
     name = query.get("period") or (CUSTOM if query.get("start") or query.get("end") else DEFAULT)
@@ -102,11 +103,11 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
         try:
             start, end = map(date.fromisoformat, typed)
         except ValueError:
-            fault = _("Give the first and the last day, such as 2026-01-31.")
+            fault = _("Enter a start and an end date, such as 2026-01-31.")
         else:
             fault, end = _fault(start, end, today), min(end, today)
     else:
-        fault = _("There is no such period: %(name)s.") % {"name": f"{name:.40}"}
+        fault = _("Unknown period: %(name)s.") % {"name": f"{name:.40}"}
     if fault:
         name = DEFAULT
         start, end = RANGES[name][1](today)
@@ -124,11 +125,11 @@ def picked(query: Mapping[str, str], *, today: date, first_day: date | None) -> 
 def _fault(start: date, end: date, today: date) -> str:
     if outside := [day for day in (start, end) if day.year not in YEARS]:
         years = {"day": outside[0], "first": YEARS.start, "last": YEARS.stop - 1}
-        return _("%(day)s is outside the years %(first)s to %(last)s. Choose other days.") % years
+        return _("%(day)s is outside the years %(first)s to %(last)s. Choose other dates.") % years
     if start > end:
-        return _("The first day is after the last one. Exchange them.")
+        return _("The start date is after the end date.")
     if start > today:
-        return _("The first day is yet to come. Choose one up to today.")
+        return _("The start date is in the future.")
     if (min(end, today) - start).days >= MOST_DAYS:
-        return _("That is longer than ten years. Choose a shorter period.")
+        return _("The period is longer than ten years. Choose a shorter one.")
     return ""

@@ -14,12 +14,12 @@ from django.utils.safestring import SafeString
 
 from pagestats import formats
 from pagestats.admin.axis import Mark, marks
-from pagestats.stats import DayFigures, HourFigures
+from pagestats.stats import DayCounts, HourCounts
 
 WIDTH, HEIGHT = 1000, 200
 DAYS_WITHOUT_YEAR = 366
 
-Row = DayFigures | HourFigures
+Row = DayCounts | HourCounts
 NOTHING = ("", "")
 
 NOW = '<th scope="row">{}</th><td class="pagestats-number">{}</td><td class="pagestats-number">{}</td>'
@@ -28,19 +28,19 @@ THEN = '<td class="pagestats-then">{}</td><td class="pagestats-number">{}</td><t
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Figures that follow one another, and those of an earlier range that they are compared with, if any."""
+    """Counts of consecutive days or hours, and those of the earlier range that they are compared with, if any."""
 
-    figures: Sequence[Row]
+    counts: Sequence[Row]
     before: Sequence[Row]
     at: datetime
-    """Of hours that begin later nothing can be told yet."""
+    """Hours that begin later are left out."""
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
         """The rows of a table: when, views, visitors; and the same of before, if there is any."""
         number = formats.numbers()
-        labels = _labels(self.figures)
-        now = [(number[row.views], number[row.visitors]) for row in self.told]
+        labels = _labels(self.counts)
+        now = [(number[row.views], number[row.visitors]) for row in self.begun]
         if not self.before:
             return [(label, *row) for label, row in zip(labels, now, strict=False)]
         before = [
@@ -54,23 +54,23 @@ class Series:
 
     @property
     def table(self) -> SafeString:
-        """The rows as HTML: of years of days, the template would take three times as long."""
+        """The rows as HTML: for years of days, a template would take three times as long."""
         return format_html_join("\n", f"<tr>{NOW}{THEN if self.before else ''}</tr>", self.rows)
 
     @property
     def by_hour(self) -> bool:
-        """Whether each figure is of an hour, else of a day."""
-        return isinstance(self.figures[0], HourFigures)
+        """Whether the counts are of hours, else of days."""
+        return isinstance(self.counts[0], HourCounts)
 
     @property
     def ticks(self) -> list[str]:
-        """What stands at the vertical axis, from above."""
+        """The labels of the vertical axis, from the top."""
         return [formats.number(value) for value in (self._top, self._top // 2, 0)]
 
     @property
     def marks(self) -> list[Mark]:
-        """What stands at the horizontal axis."""
-        return marks(len(self.figures) - 1, self._end, self._texts)
+        """The labels of the horizontal axis."""
+        return marks(len(self.counts) - 1, self._end, self._texts)
 
     @property
     def lines(self) -> dict[str, str]:
@@ -80,39 +80,39 @@ class Series:
     @property
     def area(self) -> str:
         """The points of the area below the views."""
-        right = (len(self.told) - 1) * self._step
-        return f"0,{HEIGHT} {self._points(self._values['views'])} {right:.1f},{HEIGHT}" if self.told else ""
+        right = (len(self.begun) - 1) * self._step
+        return f"0,{HEIGHT} {self._points(self._values['views'])} {right:.1f},{HEIGHT}" if self.begun else ""
 
     @property
     def script(self) -> dict[str, Any]:
-        """What the script of the page draws."""
+        """The values that the script of the page draws."""
         return {
             **self._values,
-            "labels": _labels(self.figures),
+            "labels": _labels(self.counts),
             "labels_before": _labels(self.before),
             "top": self._top,
             "thousands": formats.thousands(),
         }
 
     @property
-    def told(self) -> list[Row]:
-        """The figures of what has begun."""
-        return [row for row in self.figures if isinstance(row, DayFigures) or row.start <= self.at]
+    def begun(self) -> list[Row]:
+        """The days, and those hours that have begun."""
+        return [row for row in self.counts if isinstance(row, DayCounts) or row.start <= self.at]
 
     @property
     def _values(self) -> dict[str, list[int]]:
-        told, before = self.told, self.before
+        begun, before = self.begun, self.before
         return {
-            "views": [row.views for row in told],
-            "visitors": [row.visitors for row in told],
+            "views": [row.views for row in begun],
+            "visitors": [row.visitors for row in begun],
             "views_before": [row.views for row in before],
             "visitors_before": [row.visitors for row in before],
         }
 
     @property
     def _top(self) -> int:
-        """The end of the vertical axis: a round number, and an even one, that is not below any view."""
-        most = max((row.views for row in [*self.told, *self.before]), default=0)
+        """The end of the vertical axis: an even round number, no smaller than the views of any row."""
+        most = max((row.views for row in [*self.begun, *self.before]), default=0)
         step = int("1".ljust(len(str(most)), "0"))
         return next(part * step for part in (2, 4, 6, 8, 10) if part * step >= most)
 
@@ -123,14 +123,14 @@ class Series:
     @property
     def _end(self) -> int:
         """The number of the point with which the axis ends."""
-        return max(len(self.figures) - 1, len(self.before) - 1, 1)
+        return max(len(self.counts) - 1, len(self.before) - 1, 1)
 
     def _texts(self, rows: Sequence[int]) -> list[str]:
-        figures = [self.figures[row] for row in rows]
+        counts = [self.counts[row] for row in rows]
         if self.by_hour:
-            return formats.marks([row.start for row in figures if isinstance(row, HourFigures)])
-        form = "MONTH_DAY_FORMAT" if len(self.figures) <= DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
-        return [date_format(row.day, form) for row in figures if isinstance(row, DayFigures)]
+            return formats.marks([row.start for row in counts if isinstance(row, HourCounts)])
+        form = "MONTH_DAY_FORMAT" if len(self.counts) <= DAYS_WITHOUT_YEAR else "YEAR_MONTH_FORMAT"
+        return [date_format(row.day, form) for row in counts if isinstance(row, DayCounts)]
 
     def _points(self, values: Sequence[int]) -> str:
         step, top = self._step, self._top
@@ -139,5 +139,5 @@ class Series:
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
-    hours = [row.start for row in rows if isinstance(row, HourFigures)]
-    return formats.hours(hours) if hours else formats.days_of(row.day for row in rows if isinstance(row, DayFigures))
+    hours = [row.start for row in rows if isinstance(row, HourCounts)]
+    return formats.hours(hours) if hours else formats.days_of(row.day for row in rows if isinstance(row, DayCounts))

@@ -1,8 +1,8 @@
-"""The page *Page stats*: the figures of a period, of the site or of one page, and how the recording fares."""
+"""The page *Page stats*: the counts of a period, of the site or of one page, and the health of recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -20,55 +20,53 @@ from django.views.decorators.http import require_safe
 from pagestats import access, identity
 from pagestats.admin import exports
 from pagestats.admin.cards import cards, cards_without_visitors
-from pagestats.admin.facts import FactAdmin
-from pagestats.admin.health import fared
-from pagestats.admin.pages import Asked, table
-from pagestats.admin.periods import Period, picked
-from pagestats.admin.reading import read
+from pagestats.admin.health import health_section
+from pagestats.admin.periods import ALL, Period, picked
+from pagestats.admin.raw_lists import RawListAdmin
+from pagestats.admin.reports import read_report
+from pagestats.admin.tables import RowsQuery, dimensions_by_table, page_table, panels, rows_reader
 from pagestats.conf import conf
-from pagestats.content import Titled
-from pagestats.days import nearest_instant, start_of
+from pagestats.days import Moment, day_of, nearest_instant, start_of
 from pagestats.formats import number, span, thousands
-from pagestats.hits import instant
-from pagestats.live import active_response
-from pagestats.models import Calendar, Stats
+from pagestats.models import Stats
+from pagestats.presence import MOST_PATHS, active_response
 from pagestats.stats import (
     Active,
     CannotTell,
     PageStat,
     Refused,
-    Snapshot,
+    Totals,
     active,
     health,
-    reporting_day,
+    read_moment,
+    read_totals,
+    report_rows,
     shown_titles,
-    snapshot,
+    tracking_since,
     views_on,
 )
 
-MOST_ROWS = 100
-"""Of who is viewing what now."""
-
-TABLES = ("figures", "pages", "active", "requests")
+TABLES = ("figures", "active", "requests")
+"""The tables that can be had as CSV, beside those of dimensions."""
 
 
 @admin.register(Stats)
-class StatsAdmin(FactAdmin):
-    """The page *Page stats*, for whoever has the permission `pagestats.view_stats`.
+class StatsAdmin(RawListAdmin):
+    """The page *Page stats*, for users with the permission `pagestats.view_stats`.
 
     `admin.site` has it. Any other admin site gets it with `site.register(Stats, StatsAdmin)`.
     """
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Tell whether the user has the one permission to read."""
+        """Return whether the user has the permission to read."""
         return access.may_read_all(request.user)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Tell the same: without it there is no entry in the menu."""
+        """Return the same: without the permission there is no entry in the menu."""
         return self.has_view_permission(request)
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the addresses of the page, of that of one path, and of what they load. There is none for one row."""
+        """Return the URLs of this page, that of one path, and what they load. There is no URL for one row."""
         views: list[tuple[str, Callable[..., HttpResponseBase], str]] = [
             ("", self.changelist_view, "changelist"),
             ("page/", self.page_view, "page"),
@@ -79,61 +77,68 @@ class StatsAdmin(FactAdmin):
 
     @method_decorator(require_safe)
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the figures of a period, who is on the site now, what is read, and how the recording fares."""
-        at, stats, period = self._begin(request)
-        asked = Asked.of(request.GET)
-        reading = read(period, asked=asked)
-        now, state = active(at=at, limit=MOST_ROWS), health(at=at)
+        """Show a period: its counts, who is on the site now, the pages and other dimensions, and the health."""
+        moment = self._begin(request)
+        now, totals = active(at=moment.at, limit=MOST_PATHS), read_totals()
+        period = self._period(request, moment, totals.tracking_since)
+        asked = RowsQuery.of(request.GET)
+        found = read_report(period, moment, rows=asked)
+        csv = self._csv({**period.query, **asked.query})
         context = {
-            "at": at,
-            "zone": state.zone,
+            "at": moment.at,
+            "zone": moment.zone,
             "period": period,
             "periods": period.links(asked.query),
             "kept": asked.query,
-            "csv": self._csv({**period.query, **asked.query}),
+            "csv": csv,
             "active_url": self._url("active"),
             "page_url": self._url("page"),
-            "cards": list(cards(reading, now, views=stats.total_page_views)),
-            "series": reading.series(at),
-            "pages": table(reading.told, asked, period=period.query),
+            "cards": list(cards(found, now.visitors, views=totals.total_page_views)),
+            "series": found.series(moment),
+            "pages": page_table(found.report, asked, period=period.query),
+            "panels": panels(rows_reader(period.start, period.end, moment), csv),
             **viewing_now(now),
-            **all_time(stats),
-            **fared(state),
+            **all_time(totals),
+            **health_section(health(moment=moment)),
             **(extra_context or {}),
         }
         return self._response(request, "stats", context)
 
     @method_decorator(require_safe)
     def page_view(self, request: HttpRequest) -> HttpResponse:
-        """Show the figures of one page of the site."""
-        at, _stats, period = self._begin(request)
-        of_page = request.GET.get("path")
-        if of_page is None:
+        """Show the counts of one page of the site."""
+        moment = self._begin(request)
+        path = request.GET.get("path")
+        if path is None:
             raise Http404("The address lacks the path of a page: add ?path=.")
-        now = self._asked(active, at=at, path=of_page)
-        page = PageStat(of_page, *shown_titles([of_page], public=False)[of_page], views_on(of_page))
+        period = self._period(request, moment, tracking_since())
+        now = self._or_404(active, at=moment.at, path=path)
+        page = PageStat(path, *shown_titles([path], public=False)[path], views_on(path))
         context: dict[str, Any] = {
-            "at": at,
-            "zone": Calendar.zone_of(Calendar.objects.all()),
+            "at": moment.at,
+            "zone": moment.zone,
             "period": period,
-            "periods": period.links({"path": of_page}),
-            "kept": {"path": of_page},
-            "csv": self._csv({**period.query, "path": of_page}),
-            "active_url": f"{self._url('active')}?{urlencode({'path': of_page})}",
+            "periods": period.links({"path": path}),
+            "kept": {"path": path},
+            "csv": self._csv({**period.query, "path": path}),
+            "active_url": f"{self._url('active')}?{urlencode({'path': path})}",
             "page": page,
             "back": urlencode(period.query),
         }
         try:
-            reading = read(period, path=of_page)
-        except CannotTell as reason:
-            days, at_end = (period.end - period.start).days + 1, start_of(period.end, context["zone"])
-            of_period = views_on(of_page, days=days, at=at_end)
+            found = read_report(period, moment, path=path)
+        except CannotTell as error:
+            days = (period.end - period.start).days + 1
+            views = views_on(path, days=days, at=start_of(period.end, moment.zone))
             context |= {
-                "reason": reason,
-                "cards": list(cards_without_visitors(of_period, now, views=page.views)),
+                "reason": error.reason.translated,
+                "cards": list(cards_without_visitors(views, now.visitors, views=page.views)),
             }
         else:
-            context |= {"cards": list(cards(reading, now, views=page.views)), "series": reading.series(at)}
+            context |= {
+                "cards": list(cards(found, now.visitors, views=page.views)),
+                "series": found.series(moment),
+            }
         return self._response(request, "page", {"subtitle": page.title, **context})
 
     @method_decorator(require_safe)
@@ -141,43 +146,59 @@ class StatsAdmin(FactAdmin):
         """Answer who is on the site now, or on one page of it, for the script of the page."""
         self._check(request)
         path = request.GET.get("path")
-        response: HttpResponse = self._asked(active_response, request, public=False, path=path, limit=MOST_ROWS)
+        response: HttpResponse = self._or_404(active_response, request, public=False, path=path, limit=MOST_PATHS)
         return response
 
     @method_decorator(require_safe)
     def csv_view(self, request: HttpRequest, name: str) -> HttpResponseBase:
         """Answer with one of the tables, whole."""
-        at, _stats, period = self._begin(request)
-        if name not in TABLES:
-            raise Http404(f"There is no table {name!r:.100}. There are {', '.join(TABLES)}.")
+        moment = self._begin(request)
+        dimensions = dimensions_by_table()
+        if name not in (tables := (*TABLES, *dimensions)):
+            raise Http404(f"There is no table {name!r:.100}. There are {', '.join(tables)}.")
+        needs_first_day = name == "figures" or request.GET.get("period") == ALL
+        period = self._period(request, moment, tracking_since() if needs_first_day else None)
         if period.fault:
             raise Http404(period.fault)
-        span = f"{period.start}-{period.end}"
+        of = f"{period.start}-{period.end}"
         if name == "active":
-            now = active(at=at)
-            rows = exports.active(now, titles_of(now))
-        elif name == "pages":
-            rows = exports.pages(read(period, asked=Asked.of(request.GET), limit=None).told)
+            now, of = active(at=moment.at), f"{moment.today}"
+            rows = exports.active(now, shown_titles((path for path, _ in now.by_path), public=False))
+        elif name == "requests":
+            rows, of = exports.requests(health(moment=moment)), f"{moment.today}"
         elif name == "figures":
-            rows = exports.figures(self._asked(read, period, path=request.GET.get("path")).series(at))
+            found = self._or_404(read_report, period, moment, path=request.GET.get("path"))
+            rows = exports.figures(found.series(moment))
         else:
-            rows = exports.requests(health(at=at))
-        return exports.response(rows, request, name=f"{name}-{span if name in ('figures', 'pages') else period.today}")
+            asked, dimension = RowsQuery.of(request.GET), dimensions[name]
+            whole = report_rows(
+                period.start,
+                period.end,
+                dimension=dimension.name,
+                order=asked.order,
+                search=asked.search,
+                lenient=True,
+                moment=moment,
+            )
+            rows = exports.values(whole, dimension)
+        return exports.response(rows, request, name=f"{name}-{of}")
 
     def _check(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
             raise PermissionDenied
 
-    def _begin(self, request: HttpRequest) -> tuple[datetime, Snapshot, Period]:
-        """Return the moment of a page, the figures of all time, and the period that is asked for."""
+    def _begin(self, request: HttpRequest) -> Moment:
+        """Check the permission, and read the moment of the request."""
         self._check(request)
-        at = instant(None)
-        stats = snapshot(at=at, limit=0)
-        first_day = stats.tracking_since and reporting_day(nearest_instant(stats.tracking_since))
-        return at, stats, picked(request.GET, today=reporting_day(at), first_day=first_day)
+        return read_moment()
 
-    def _asked(self, verb: Callable[..., Any], *args: Any, **asked: Any) -> Any:
-        """Return what a verb returns; there is no page for what it refuses."""
+    def _period(self, request: HttpRequest, moment: Moment, first_view: datetime | None) -> Period:
+        """Return the period that a request asks for; None: no first view is known, or none is needed."""
+        first_day = first_view and day_of(nearest_instant(first_view), moment.zone)
+        return picked(request.GET, today=moment.today, first_day=first_day)
+
+    def _or_404(self, verb: Callable[..., Any], *args: Any, **asked: Any) -> Any:
+        """Return what a verb returns; answer 404 if it refuses."""
         try:
             return verb(*args, **asked)
         except Refused as refusal:
@@ -190,8 +211,8 @@ class StatsAdmin(FactAdmin):
         return reverse(f"admin:{self._name(name)}", args=args, current_app=self.admin_site.name)
 
     def _csv(self, query: dict[str, str]) -> dict[str, str]:
-        """Return where each table is as CSV."""
-        return {name: f"{self._url('csv', name)}?{urlencode(query)}" for name in TABLES}
+        """Return the address of each table as CSV."""
+        return {name: f"{self._url('csv', name)}?{urlencode(query)}" for name in (*TABLES, *dimensions_by_table())}
 
     def _response(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         request.current_app = self.admin_site.name
@@ -205,15 +226,10 @@ class StatsAdmin(FactAdmin):
         return TemplateResponse(request, f"admin/pagestats/{template}.html", context)
 
 
-def titles_of(now: Active) -> Mapping[str, Titled]:
-    """Return the titles of the pages on which somebody is."""
-    return shown_titles((path for path, _ in now.by_path), public=False)
-
-
 def viewing_now(now: Active) -> dict[str, Any]:
     """Return what the table of active visitors shows."""
     elsewhere = now.visitors - sum(count for _, count in now.by_path)
-    titles = titles_of(now)
+    titles = shown_titles((path for path, _ in now.by_path), public=False)
     return {
         "viewing_now": [
             {"path": path, "title": titles[path].title, "visitors": number(count)} for path, count in now.by_path
@@ -223,13 +239,13 @@ def viewing_now(now: Active) -> dict[str, Any]:
     }
 
 
-def all_time(stats: Snapshot) -> dict[str, Any]:
-    """Return what the facts of all time show."""
+def all_time(totals: Totals) -> dict[str, Any]:
+    """Return what the section *All time* shows."""
     return {
-        "tracking_since": stats.tracking_since,
-        "total_page_views": number(stats.total_page_views),
+        "tracking_since": totals.tracking_since,
+        "total_page_views": number(totals.total_page_views),
         "visitors_label": identity.visitors_label(),
-        "unique_visitors": number(stats.unique_visitors),
-        "total_paths": number(stats.total_paths),
-        "published": [(name, number(count)) for name, count in stats.published.items()],
+        "unique_visitors": number(totals.unique_visitors),
+        "total_paths": number(totals.total_paths),
+        "published": [(name, number(count)) for name, count in totals.published.items()],
     }

@@ -23,7 +23,7 @@ from pagestats.api import openapi
 from pagestats.api.policies import ClientThrottle, LoggedIn, MayRead, OneRenderer, StrictJSON
 from pagestats.api.queries import read_limit, read_report
 from pagestats.intake import SUSPICIOUS, UNAVAILABLE, Kind, answer_beacon, not_a_page, outside_transactions
-from pagestats.live import active_response
+from pagestats.presence import active_response
 from pagestats.stats import Refused, UnknownPage, report, snapshot
 
 logger = logging.getLogger("pagestats")

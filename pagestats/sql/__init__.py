@@ -2,7 +2,6 @@
 would say anew each time.
 """
 
-from pagestats.sql.objects import PageFigure, Range, page_figure
 from pagestats.sql.prepared import prepared
 from pagestats.sql.ranking import ORDERS, LaterDay, ShiftedDay, ranked_of_days
 from pagestats.sql.reading import Nearest, Surroundings, View, look, ranked_pages
@@ -25,8 +24,6 @@ __all__ = [
     "Insert",
     "LaterDay",
     "Nearest",
-    "PageFigure",
-    "Range",
     "ShiftedDay",
     "Surroundings",
     "Target",
@@ -37,7 +34,6 @@ __all__ = [
     "is_lock_error",
     "lock_sessions",
     "look",
-    "page_figure",
     "prepared",
     "ranked_of_days",
     "ranked_pages",

@@ -1,8 +1,13 @@
-"""The only reader: every figure that is shown anywhere comes from here, pending page views included."""
+"""The only reader: every figure that is shown anywhere comes from here, pending page views included.
+
+Rooms import downwards: counts, span, moments < pending < visitors < seals < summed < hours, rows < ranges.
+"""
 
 from pagestats.stats.active import Active, PathCount, active, active_on, active_visitors
+from pagestats.stats.all_time import PageStat, Snapshot, Totals, has_views, read_totals, snapshot, tracking_since
+from pagestats.stats.counts import DayCounts, HourCounts, RangeCounts, Report, Row, Rows
 from pagestats.stats.health import Health, Tallied, health
-from pagestats.stats.now import PageStat, Snapshot, has_views, snapshot
+from pagestats.stats.moments import read_moment, reporting_day
 from pagestats.stats.objects import (
     NoPage,
     Popular,
@@ -12,20 +17,10 @@ from pagestats.stats.objects import (
     with_views,
     with_visitors,
 )
-from pagestats.stats.ranges import (
-    MOST_DAYS,
-    MOST_DAYS_BY_HOUR,
-    By,
-    DayFigures,
-    Figures,
-    HourFigures,
-    Order,
-    Report,
-    Row,
-    report,
-    reporting_day,
-)
-from pagestats.stats.refusals import CannotTell, Refused, UnknownPage, stored_path
+from pagestats.stats.ranges import MOST_DAYS, MOST_DAYS_BY_HOUR, By, report, report_rows
+from pagestats.stats.refusals import CannotTell, Reason, Refused, UnknownPage, stored_path
+from pagestats.stats.rows import Order
+from pagestats.stats.span import year_before
 from pagestats.stats.titled import address, shown_titles
 
 __all__ = [
@@ -34,20 +29,23 @@ __all__ = [
     "Active",
     "By",
     "CannotTell",
-    "DayFigures",
-    "Figures",
+    "DayCounts",
     "Health",
-    "HourFigures",
+    "HourCounts",
     "NoPage",
     "Order",
     "PageStat",
     "PathCount",
     "Popular",
+    "RangeCounts",
+    "Reason",
     "Refused",
     "Report",
     "Row",
+    "Rows",
     "Snapshot",
     "Tallied",
+    "Totals",
     "UnknownPage",
     "active",
     "active_on",
@@ -56,13 +54,18 @@ __all__ = [
     "has_views",
     "health",
     "popular",
+    "read_moment",
+    "read_totals",
     "report",
+    "report_rows",
     "reporting_day",
     "shown_titles",
     "snapshot",
     "stored_path",
+    "tracking_since",
     "views_of",
     "views_on",
     "with_views",
     "with_visitors",
+    "year_before",
 ]

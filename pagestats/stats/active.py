@@ -1,4 +1,4 @@
-"""Who is on the site now, and where."""
+"""Who is on the site now, and on which page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PathCount(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Active:
-    """Who is on the site, or on one page of it, at one moment."""
+    """Who is on the site, or on one of its pages, at one moment."""
 
     visitors: int
     by_path: tuple[PathCount, ...]
@@ -43,21 +43,23 @@ def active(
 ) -> Active:
     """Read who is on the site now, in one statement that reads the active sessions alone.
 
-    Arguments:
+    Args:
         at: the aware datetime at which visitors are active or not; None is now.
-        path: of the page that is asked for; None is the whole site.
-        limit: the longest that the list of paths may be; None is all. The number of visitors is of all.
+        path: of one page; None is the whole site.
+        limit: the largest number of paths to list; None is all. The number of visitors is of all.
         public: True is for readers without the permission, since a path can be a secret: only paths that a content
             source knows or PAGESTATS_CLIENT_PATHS matches are listed. The number of visitors is of all.
-        titles: for a door that keeps them, what tells the titles of those paths that may be shown.
+        titles: returns the titles of those paths that may be shown, for a caller that caches them.
 
-    Raises `UnknownPage` where the public asks for any other path; `Refused` for a limit or a path that is none.
+    Raises:
+        UnknownPage: `public` is True and `path` isn't public.
+        Refused: the limit is not a number of rows, or the path is not a path.
     """
     refuse_no_number_of_rows("limit", 0 if limit is None else limit)
     stored = None if path is None else stored_path("path", path)
     titles = titles or partial(shown_titles, public=public)
     if stored is not None and public and stored not in titles([stored]):
-        raise UnknownPage(f"path is {path!r:.100}, which is no page that the public may know of.")
+        raise UnknownPage(f"path is {path!r:.100}, which isn't a public page.")
     counts = _by_path(instant(at), stored)
     shown = titles(row.path for row in counts) if public else None
     return Active(
@@ -67,10 +69,10 @@ def active(
 
 
 def active_visitors(path: str | None = None, *, at: datetime | None = None) -> int:
-    """Return how many visitors are on the site now, or on the page at one path; raise `Refused` for what is no path.
+    """Return how many visitors are on the site now, or on the page at one path.
 
-    Arguments:
-        path: that of the page; None is the whole site.
+    Args:
+        path: that of the page; None is the whole site. Raises `Refused` if it is not a path.
         at: the aware datetime at which visitors are active or not; None is now.
     """
     sessions = ActiveSession.objects.active(instant(at))
@@ -78,13 +80,13 @@ def active_visitors(path: str | None = None, *, at: datetime | None = None) -> i
 
 
 def active_on(thing: Model, *, at: datetime | None = None) -> int:
-    """Return how many visitors are on the page of one object now; 0 where no content source has its page."""
+    """Return how many visitors are on the page of one object now; 0 if no content source has its page."""
     path = content.path_of(thing)
     return 0 if path is None else active_visitors(path, at=at)
 
 
 def _by_path(at: datetime, path: str | None) -> list[PathCount]:
-    """Return the paths with the most visitors first, equal counts by path, byte by byte."""
+    """Return the paths, most visitors first, equal counts by path, byte by byte."""
     sessions: Any = ActiveSession.objects.active(at)
     if path is not None:
         sessions = sessions.filter(current_path=path)

@@ -1,35 +1,68 @@
-"""Why a figure is not given: each message says what to ask instead."""
+"""Why a figure is not given.
+
+The message of an exception is English, as the API and the commands show it. What a page shows is translated: see
+`Reason`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext
+
 from pagestats.hits import PATH_LENGTH, shorten, unstorable_in
 
-MOST_ROWS = 10**9
-"""Of a limit and an offset; every database can add the two."""
+LARGEST_NUMBER_OF_ROWS = 10**9
+"""For a limit and for an offset; every database can add the two."""
+
+
+class Reason(str):
+    """Why something isn't available: English text, which a page can translate.
+
+    Args:
+        message: the text, marked with `gettext_noop`.
+        parts: what stands for its placeholders.
+    """
+
+    message: str
+    parts: dict[str, Any]
+
+    def __new__(cls, message: str, **parts: Any) -> Reason:
+        """Return the English text."""
+        reason = super().__new__(cls, message % parts)
+        reason.message, reason.parts = message, parts
+        return reason
+
+    @property
+    def translated(self) -> str:
+        """The text in the active language."""
+        return gettext(self.message) % self.parts
 
 
 class Refused(ValueError):
-    """Figures can't be given as they were asked for. The message says why, and what to ask instead."""
+    """The stats can't be given as they were asked for. The message says why, and what to ask for instead."""
 
 
 class CannotTell(Refused):
-    """Page views that would tell the figure were pruned."""
+    """Page views that are needed for the answer were pruned."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class UnknownPage(Refused):
-    """A page is none that readers without the permission may know of, whether there is one or not."""
+    """Readers without the permission must not learn whether this value exists."""
 
 
 def refuse_no_number_of_rows(name: str, number: Any) -> None:
-    """Raise `Refused` for a limit or an offset of that name that is none."""
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MOST_ROWS:
-        raise Refused(f"{name} is {number!r:.100}, not a whole number from 0 to {MOST_ROWS:,}.")
+    """Raise `Refused` unless a limit or an offset of that name is a number of rows."""
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= LARGEST_NUMBER_OF_ROWS:
+        raise Refused(f"{name} is {number!r:.100}, not a whole number from 0 to {LARGEST_NUMBER_OF_ROWS:,}.")
 
 
 def stored_path(name: str, path: Any) -> str:
-    """Return a path that is asked for as it is stored; raise `Refused`, with the argument's name, for what is none."""
+    """Return the given path as it is stored; raise `Refused`, naming the argument, if it is not a path."""
     if not isinstance(path, str):
         raise Refused(f"{name} is {path!r:.100}, a {type(path).__name__}, not a path.")
     if found := unstorable_in(path):

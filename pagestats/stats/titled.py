@@ -1,72 +1,79 @@
-"""Which paths may be shown to whom, with their titles, and where their links lead."""
+"""Which values of a dimension may be shown to whom, with their titles, and where the links of pages lead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.utils.encoding import escape_uri_path
 
-from pagestats import content
-from pagestats.content import Titled, is_client_path
+from pagestats.content import Titled
+from pagestats.dimensions import PAGE, Dimension
 
 
-def shown_titles(paths: Iterable[str], *, public: bool) -> dict[str, Titled]:
-    """Return the titles of paths; for the public, only of those that a content source knows or a setting allows."""
-    titles = content.titles(paths)
+def shown_titles(values: Iterable[str], *, public: bool, dimension: Dimension = PAGE) -> dict[str, Titled]:
+    """Return the titles of values; with `public`, only of those that readers without the permission may see."""
+    titles = dict(dimension.titles(values))
     if not public:
         return titles
-    return {path: titled for path, titled in titles.items() if titled != Titled(path, "other") or is_client_path(path)}
+    return {value: titled for value, titled in titles.items() if dimension.is_public(value, titled)}
 
 
 MOST_LOOKED_AT = 2_000
-"""How far down a ranking pages are looked for that the public may know of: each path has to be resolved."""
-
+"""How far down a ranking to look for values that are public: the title of each has to be read."""
 
 RowT = TypeVar("RowT", bound=Sequence[Any])
+Ranking = Callable[[int | None], tuple[list[RowT], int]]
+"""Reads its first so many rows (None: all), each of which begins with its value, and the number of all."""
 
 
-def shown_of(
-    ranking: Callable[[int | None], tuple[list[RowT], int]],
-    wanted: int | None,
-    *,
-    public: bool,
-    searching: bool = False,
-    first: int = 0,
-) -> tuple[list[RowT], dict[str, Titled], int]:
-    """Return the first rows of a ranking of paths that may be shown, the titles of their paths, and the number of all.
+class Shown(NamedTuple, Generic[RowT]):
+    """Rows of a ranking that may be shown."""
 
-    Arguments:
-        ranking: returns its first so many rows (None: all), each of which begins with a path, and how many there are.
-        wanted: how many rows; None is all. There may be more of them.
-        public: whether only those may be shown that everybody may know of.
-        searching: whether few of the rows will be found.
-        first: how many rows at the beginning are not shown, and need no title.
+    rows: list[RowT]
+    titles: dict[str, Titled]
+    total: int
+    """How many rows the ranking has, whether they may be shown or not."""
+
+
+def shown_to_all(
+    ranking: Ranking[RowT], most: int | None, *, skip: int = 0, dimension: Dimension = PAGE
+) -> Shown[RowT]:
+    """Return the first rows of a ranking for a reader who may see all.
+
+    Args:
+        most: how many rows; None is all.
+        skip: how many rows at the beginning are not shown, and get no title.
     """
-    shown: list[RowT] = []
-    titles: dict[str, Titled] = {}
-    total = 0
-    for most in _depths(wanted, public=public, searching=searching):
-        rows, total = ranking(most)
-        titles = shown_titles((row[0] for row in rows[first:]), public=public)
-        shown = [row for row in rows if row[0] in titles]
-        if wanted is None or most is None or len(shown) >= wanted or most >= total:
+    rows, total = ranking(most)
+    return Shown(rows, shown_titles((row[0] for row in rows[skip:]), public=False, dimension=dimension), total)
+
+
+def shown_to_public(
+    ranking: Ranking[RowT], wanted: int | None, *, look_at_all: bool = False, dimension: Dimension = PAGE
+) -> Shown[RowT]:
+    """Return the rows of a ranking that are public, among its first `MOST_LOOKED_AT`.
+
+    Args:
+        wanted: how many rows suffice; there may be more. None is all, and looks at the whole ranking.
+        look_at_all: whether to look at as many rows as allowed at once, since few of them will be wanted.
+    """
+    shown: Shown[RowT] = Shown([], {}, 0)
+    for depth in _depths(wanted, look_at_all=look_at_all):
+        rows, total = ranking(depth)
+        titles = shown_titles((row[0] for row in rows), public=True, dimension=dimension)
+        shown = Shown([row for row in rows if row[0] in titles], titles, total)
+        if depth is None or wanted is None or len(shown.rows) >= wanted or depth >= total:
             break
-    return shown, titles, total
+    return shown
 
 
-def _depths(wanted: int | None, *, public: bool, searching: bool = False) -> Iterator[int | None]:
-    """Yield how far down a ranking to look for some pages that may be shown: four times as far each time.
-
-    Arguments:
-        wanted: how many pages; None is all, and then all of the ranking is looked at.
-        public: whether only some may be shown, and `MOST_LOOKED_AT` are looked at for so many of them.
-        searching: whether few will be found, and it is looked as far as it may be at once.
-    """
-    if wanted is None or not public:
-        yield None if searching else wanted
+def _depths(wanted: int | None, *, look_at_all: bool) -> Iterator[int | None]:
+    """Yield how far down a ranking to look: four times as far each time."""
+    if wanted is None:
+        yield None
         return
-    depth = MOST_LOOKED_AT if searching else wanted
+    depth = MOST_LOOKED_AT if look_at_all else wanted
     while depth < MOST_LOOKED_AT:
         yield depth
         depth = 4 * max(depth, 1)
@@ -74,5 +81,5 @@ def _depths(wanted: int | None, *, public: bool, searching: bool = False) -> Ite
 
 
 def address(path: str) -> str:
-    """Return a path as a link has it; "" for one that a browser would take for another host."""
+    """Return the address of a page for a link; "" for a path that a browser would take for another host."""
     return escape_uri_path(path) if path.startswith("/") and path[1:2] not in ("/", "\\") else ""

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from example_project.blog.models import Post
-from pagestats import live
+from pagestats import presence
 from pagestats.hits import instant
-from pagestats.live import MOST_ASKED_FOR
 from pagestats.models import ActiveSession
+from pagestats.presence import MOST_TITLES_KEPT
 from pagestats.recording import record_heartbeat
 from pagestats.stats import Refused, UnknownPage, active, active_on, active_visitors, snapshot
 from tests.factories import CONTENT, MINUTE, SECOND, T0, a_hit
@@ -95,7 +95,7 @@ def test_what_no_path_and_no_limit_is_refused(arguments):
 
 
 def answer(**arguments):
-    return live.active_response(RequestFactory().get("/"), **{"public": False, **arguments})
+    return presence.active_response(RequestFactory().get("/"), **{"public": False, **arguments})
 
 
 def test_the_answer_names_titles_and_keeps_them_for_a_moment(settings):
@@ -137,12 +137,12 @@ def test_what_is_the_same_is_a_304_of_one_statement(settings, public):
     tag = answer(public=public).headers["ETag"]
     request = RequestFactory().get("/", headers={"if-none-match": tag})
     with CaptureQueriesContext(connection) as queries:
-        again = live.active_response(request, public=public)
+        again = presence.active_response(request, public=public)
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
     [query] = queries
     assert "pagestats_activesession" in query["sql"]
     ActiveSession.objects.update(last_seen=instant(None) - 3 * MINUTE)  # nobody writes when a session expires
-    assert live.active_response(request, public=public).status_code == 200
+    assert presence.active_response(request, public=public).status_code == 200
 
 
 def test_titles_take_one_entry_of_the_cache_however_many_pages_are_read(settings):
@@ -175,16 +175,16 @@ def test_what_anybody_asks_for_does_not_make_the_entry_grow(settings):
         with pytest.raises(UnknownPage):
             answer(public=True, path=f"/{number}{'x' * 7000}")
     assert size() == before
-    for number in range(MOST_ASKED_FOR + 20):
+    for number in range(MOST_TITLES_KEPT + 20):
         answer(public=True, path=f"/docs/{number}")
     known = cache.get(f"pagestats.titles.public.{get_language()}")[1]
-    assert len(known) == MOST_ASKED_FOR
+    assert len(known) == MOST_TITLES_KEPT
 
 
 def test_titles_are_kept_for_half_a_minute_whoever_asks_meanwhile(settings, monkeypatch, django_capture_queries):
     settings.PAGESTATS_CONTENT = CONTENT
     clock = 1_800_000_000.0
-    monkeypatch.setattr("pagestats.live.time.time", lambda: clock)
+    monkeypatch.setattr("pagestats.presence.time.time", lambda: clock)
     post = Post.objects.create(slug="hello", title="Hello", published=True)
     beat("/hello", at=instant(None))
     answer()

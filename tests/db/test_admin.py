@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 
 from example_project.blog.models import Post
 from pagestats import retention
-from pagestats.admin import StatsAdmin, facts
+from pagestats.admin import StatsAdmin, raw_lists
 from pagestats.admin.health import REASONS
 from pagestats.identity import identities
 from pagestats.intake import beacons, eligibility, served
@@ -64,11 +64,11 @@ def test_no_query_counts_further_than_the_list_goes(admin_client, rows, name, dj
 
 @pytest.mark.django_db
 def test_the_list_ends_where_the_count_does(admin_client, rows, monkeypatch):
-    monkeypatch.setattr(facts, "MOST_ROWS", 120)
+    monkeypatch.setattr(raw_lists, "MOST_LISTED", 120)
     page = admin_client.get(reverse("admin:pagestats_pageview_changelist"), {"p": 2})
     assert page.context["cl"].paginator.count == 120
     assert len(page.context["cl"].result_list) == 20
-    note = "These are the newest 120, and there are more"
+    note = "This list shows only the newest 120 rows."
     assert note in page.content.decode()
     monkeypatch.undo()
     assert note[:20] not in admin_client.get(reverse("admin:pagestats_pageview_changelist")).content.decode()
@@ -213,7 +213,7 @@ def test_the_page_shows_the_figures(admin_client, figures):
     ]
     assert (pages["shown"], pages["total"]) == ("1–3 of 3", 3)
     texts = Page(response).texts
-    for text in ["Hello World", "/hello", "1,201", "/constructor", "March 11, 2026, 1 p.m.", "Robot", "1,234"]:
+    for text in ["Hello World", "/hello", "1,201", "/constructor", "March 11, 2026, 1 p.m.", "Bot", "1,234"]:
         assert text in texts
     assert texts[texts.index("Published: posts") + 1] == "1"
     assert texts[texts.index("Published: pages") + 1] == "0"
@@ -236,12 +236,12 @@ def test_the_page_shows_what_became_of_requests(admin_client, figures):
     assert [[str(reason["label"]) for reason in row["reasons"]] for row in response.context["outcomes"]] == [
         [],
         [],
-        ["a reason of tomorrow", "Robot"],
+        ["a reason of tomorrow", "Bot"],
         ["OperationalError"],
     ]
     html = response.content.decode()
     assert "Approximate" in html
-    assert "The logger “pagestats” says for each failure what went wrong." in html
+    assert "The logger “pagestats” has the error of each failure." in html
     assert response.context["pending"] == "1,200"
     assert "finished, sessions removed: 0" in " ".join(html.split())
 
@@ -269,7 +269,7 @@ def test_every_reason_for_counting_nobody_has_a_name_on_the_page():
 def test_an_empty_page_says_what_to_do_next(admin_client):
     texts = Page(admin_client.get(STATS)).texts
     assert "No page view yet." in texts
-    assert "none was counted yet" in texts
+    assert "none yet" in texts
     assert "Open a page of your site in another window, then refresh this page." in texts
     assert "Nobody has been on the site in the last 2 minutes." in texts
     assert texts.count("Never") == 3  # verified, cleaned up, backfilled
@@ -379,8 +379,8 @@ def test_times_are_in_the_reporting_zone_which_is_named(admin_client):
     ("name", "label", "note"),
     [
         ("anonymous", "Daily visitors", "counted once a day"),
-        ("cookie", "Unique visitors", "in these days"),
-        ("client", "Unique visitors", "in these days"),
+        ("cookie", "Unique visitors", "in this period"),
+        ("client", "Unique visitors", "in this period"),
     ],
 )
 def test_visitors_are_called_what_they_are(admin_client, settings, name, label, note):
@@ -486,7 +486,7 @@ def test_the_page_says_when_the_figures_were_verified_and_what_was_found(admin_c
     texts = Page(admin_client.get(STATS)).texts
     verified = texts[texts.index("Verified") + 1 :]
     assert verified[:4] == ["March 14, 2026, 1 p.m.", ":", "1 figure differs", "manage.py verify_aggregates"]
-    assert "Days before March 5, 2026 are sealed: their page views were pruned." in texts
+    assert "Days before March 5, 2026 can’t be verified: their page views were pruned." in texts
     begin_verification()  # one that runs, or died, says nothing yet
     texts = Page(admin_client.get(STATS)).texts
     assert texts[texts.index("Verified") + 1 :] == verified

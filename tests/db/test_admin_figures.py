@@ -15,14 +15,14 @@ from example_project.blog.models import Post
 from pagestats import formats, retention, stats
 from pagestats.admin import exports
 from pagestats.admin.axis import ROOMS
-from pagestats.admin.pages import Asked
 from pagestats.admin.periods import picked
 from pagestats.admin.series import Series
+from pagestats.admin.tables import RowsQuery
 from pagestats.days import DAY
 from pagestats.hits import instant
 from pagestats.models import Tally
 from pagestats.recording import record_heartbeat, record_page_views
-from pagestats.stats import DayFigures, HourFigures
+from pagestats.stats import DayCounts, HourCounts
 from tests import ROOT
 from tests.factories import CONTENT, T0, a_hit, now_by_the_clock, raw_views
 
@@ -67,22 +67,22 @@ def test_all_begins_with_the_first_page_view_and_goes_back_ten_years_at_most():
 @pytest.mark.parametrize(
     ("query", "why"),
     [
-        ({"period": "fortnight"}, "There is no such period: fortnight."),
-        ({"period": "custom"}, "Give the first and the last day, such as 2026-01-31."),
-        ({"period": "custom", "start": "2026-01-01"}, "Give the first and the last day, such as 2026-01-31."),
-        ({"start": "yesterday", "end": "2026-01-01"}, "Give the first and the last day, such as 2026-01-31."),
+        ({"period": "fortnight"}, "Unknown period: fortnight."),
+        ({"period": "custom"}, "Enter a start and an end date, such as 2026-01-31."),
+        ({"period": "custom", "start": "2026-01-01"}, "Enter a start and an end date, such as 2026-01-31."),
+        ({"start": "yesterday", "end": "2026-01-01"}, "Enter a start and an end date, such as 2026-01-31."),
         (
             {"start": "0001-01-01", "end": "2026-01-01"},
-            "0001-01-01 is outside the years 1970 to 2199. Choose other days.",
+            "0001-01-01 is outside the years 1970 to 2199. Choose other dates.",
         ),
         (
             {"start": "2026-01-01", "end": "2200-01-01"},
-            "2200-01-01 is outside the years 1970 to 2199. Choose other days.",
+            "2200-01-01 is outside the years 1970 to 2199. Choose other dates.",
         ),
-        ({"start": "2026-02-30", "end": "2026-03-01"}, "Give the first and the last day, such as 2026-01-31."),
-        ({"start": "2026-02-02", "end": "2026-02-01"}, "The first day is after the last one. Exchange them."),
-        ({"start": "2028-03-01", "end": "2028-03-02"}, "The first day is yet to come. Choose one up to today."),
-        ({"start": "2018-02-01", "end": "2028-02-29"}, "That is longer than ten years. Choose a shorter period."),
+        ({"start": "2026-02-30", "end": "2026-03-01"}, "Enter a start and an end date, such as 2026-01-31."),
+        ({"start": "2026-02-02", "end": "2026-02-01"}, "The start date is after the end date."),
+        ({"start": "2028-03-01", "end": "2028-03-02"}, "The start date is in the future."),
+        ({"start": "2018-02-01", "end": "2028-02-29"}, "The period is longer than ten years. Choose a shorter one."),
     ],
 )
 def test_what_is_no_period_is_said_and_the_last_30_days_are_shown(query, why):
@@ -116,7 +116,7 @@ def test_a_period_and_an_order_stay_in_the_address(admin_client):
     assert "csv/figures/?period=custom&amp;start=2026-03-01&amp;end=2026-03-31&amp;q=a%26b" in html
     wrong = admin_client.get(STATS, {"start": "2026-03-31", "end": "2026-03-01"})
     assert wrong.status_code == 200
-    assert "The first day is after the last one. Exchange them." in wrong.content.decode()
+    assert "The start date is after the end date." in wrong.content.decode()
 
 
 def views_of_days(*counts):
@@ -148,7 +148,7 @@ def test_a_day_that_has_only_begun_has_no_percentage(admin_client):
     views_of_days(2, 1)
     [change] = admin_client.get(STATS, {"period": "today"}).context["cards"][1].changes
     assert (change.percent, change.before[:7]) == ("", "2 from ")
-    assert "Today is counted as far as it has come." in admin_client.get(STATS).content.decode()
+    assert "Includes today so far." in admin_client.get(STATS).content.decode()
     assert "Today is counted" not in admin_client.get(STATS, {"period": "yesterday"}).content.decode()
 
 
@@ -194,12 +194,12 @@ def test_a_change_is_a_percentage(now, before, text):
 
 
 def hour(start, *figures):
-    return HourFigures(datetime(2026, 3, 14, start, tzinfo=UTC), *figures)
+    return HourCounts(datetime(2026, 3, 14, start, tzinfo=UTC), *figures)
 
 
 def test_hours_that_are_yet_to_come_have_no_figures():
     series = Series(
-        figures=[hour(0, 4, 2), hour(1, 0, 0), hour(2, 0, 0)],
+        counts=[hour(0, 4, 2), hour(1, 0, 0), hour(2, 0, 0)],
         before=[hour(0, 1, 1), hour(1, 8, 5), hour(2, 0, 0)],
         at=datetime(2026, 3, 14, 1, tzinfo=UTC),
     )
@@ -222,15 +222,15 @@ def places(series):
 
 def of_hours(count):
     begin = datetime(2026, 3, 14, tzinfo=UTC)
-    return [HourFigures(begin + n * timedelta(hours=1), 0, 0) for n in range(count)]
+    return [HourCounts(begin + n * timedelta(hours=1), 0, 0) for n in range(count)]
 
 
 def of_days(count):
-    return [DayFigures(FIRST + n * DAY, 1, 1) for n in range(count)]
+    return [DayCounts(FIRST + n * DAY, 1, 1) for n in range(count)]
 
 
 def test_the_axis_of_two_days_names_each_of_them_once():
-    assert places(Series(figures=of_hours(48), before=[], at=instant(None))) == [
+    assert places(Series(counts=of_hours(48), before=[], at=instant(None))) == [
         ("0.00%", "March 14"),
         ("25.53%", "noon"),
         ("51.06%", "March 15"),
@@ -255,13 +255,13 @@ def test_the_axis_of_two_days_names_each_of_them_once():
 )
 def test_each_mark_is_at_the_place_of_its_row(count, rows):
     days = of_days(count)
-    assert places(Series(figures=days, before=[], at=instant(None))) == [
+    assert places(Series(counts=days, before=[], at=instant(None))) == [
         (f"{100 * row / max(count - 1, 1):.2f}%", f"{days[row].day:%B} {days[row].day.day}") for row in rows
     ]
 
 
 def test_what_is_compared_may_be_longer_and_the_axis_with_it():
-    assert places(Series(figures=of_hours(23), before=of_hours(25), at=instant(None))) == [
+    assert places(Series(counts=of_hours(23), before=of_hours(25), at=instant(None))) == [
         ("0.00%", "midnight"),
         ("20.83%", "5 a.m."),
         ("41.67%", "10 a.m."),
@@ -272,7 +272,7 @@ def test_what_is_compared_may_be_longer_and_the_axis_with_it():
 
 def test_a_mark_is_shown_where_it_has_room_and_the_middle_one_sooner():
     days = of_days(90)
-    rooms = [mark.room for mark in Series(figures=days, before=[], at=instant(None)).marks]
+    rooms = [mark.room for mark in Series(counts=days, before=[], at=instant(None)).marks]
     assert rooms == ["", "pagestats-from-33", "pagestats-from-15", "pagestats-from-33", ""]
 
 
@@ -292,9 +292,7 @@ def test_an_hour_that_comes_twice_is_told_apart():
 
 
 def test_a_range_of_another_length_is_compared_row_by_row():
-    series = Series(
-        figures=[hour(0, 1, 1)], before=[hour(0, 2, 2), hour(1, 3, 3)], at=datetime(2026, 3, 15, tzinfo=UTC)
-    )
+    series = Series(counts=[hour(0, 1, 1)], before=[hour(0, 2, 2), hour(1, 3, 3)], at=datetime(2026, 3, 15, tzinfo=UTC))
     assert series.rows == [("midnight", "1", "1", "midnight", "2", "2"), ("", "", "", "1 a.m.", "3", "3")]
 
 
@@ -302,21 +300,21 @@ def test_a_range_of_another_length_is_compared_row_by_row():
     ("most", "top"), [(0, "2"), (1, "2"), (2, "2"), (3, "4"), (9, "10"), (10, "20"), (21, "40"), (81_000, "100,000")]
 )
 def test_the_axis_ends_at_a_round_number(most, top):
-    series = Series(figures=[DayFigures(FIRST, most, 1)], before=[], at=instant(None))
+    series = Series(counts=[DayCounts(FIRST, most, 1)], before=[], at=instant(None))
     assert series.ticks[0] == top
     assert int(top.replace(",", "")) % 2 == 0
 
 
 def test_years_have_marks_of_months_and_one_day_is_a_dot():
     days = of_days(1096)
-    assert [mark.text for mark in Series(figures=days, before=[], at=instant(None)).marks] == [
+    assert [mark.text for mark in Series(counts=days, before=[], at=instant(None)).marks] == [
         "January 2026",
         "October 2026",
         "July 2027",
         "April 2028",
         "January 2029",
     ]
-    assert Series(figures=days[:1], before=[], at=instant(None)).lines["views"] == "0.0,100.0 0.0,100.0"
+    assert Series(counts=days[:1], before=[], at=instant(None)).lines["views"] == "0.0,100.0 0.0,100.0"
 
 
 @pytest.mark.parametrize(("language", "thousands"), [("en", ","), ("de", "."), ("pl", "\xa0"), ("fa", "")])
@@ -333,7 +331,7 @@ def test_a_short_period_is_by_hour_with_the_hours_before(admin_client, days):
     start = today - days * DAY
     series = admin_client.get(STATS, {"start": start, "end": today - DAY}).context["series"]
     assert series.by_hour
-    assert sum(row.views for row in series.figures) == sum((2, 3)[:days])
+    assert sum(row.views for row in series.counts) == sum((2, 3)[:days])
     assert sum(row.views for row in series.before) == sum((3, 4, 5)[days - 1 : 2 * days - 1])
     assert not admin_client.get(STATS, {"start": start - 2 * DAY, "end": today}).context["series"].by_hour
 
@@ -361,7 +359,7 @@ def test_what_can_no_longer_be_told_is_said_and_the_rest_is_shown(admin_client, 
     of_page = {"path": "/a", "start": pruned - 32 * DAY, "end": pruned + 40 * DAY}
     page = admin_client.get(f"{STATS}page/", of_page)
     assert page.status_code == 200
-    assert "More can’t be told of this period." in page.content.decode()
+    assert "No further figures are available for this period." in page.content.decode()
     assert [card.figure for card in page.context["cards"]] == ["0", "5"]
     assert "series" not in page.context
     assert admin_client.get(f"{STATS}csv/figures/", of_page).status_code == 404
@@ -370,18 +368,18 @@ def test_what_can_no_longer_be_told_is_said_and_the_rest_is_shown(admin_client, 
 @pytest.mark.parametrize(
     ("query", "asked"),
     [
-        ("", Asked()),
-        ("order=-visitors&q=+a+&p=3", Asked(order="-visitors", search="a", page=3)),
-        ("order=title&p=0", Asked()),
-        ("p=-1", Asked()),
-        ("p=%C2%B2", Asked()),
-        ("p=" + "9" * 5000, Asked()),
-        ("p=999999", Asked(page=100_000)),
-        ("q=%00a" + "b" * 500, Asked(search="a" + "b" * 199)),
+        ("", RowsQuery()),
+        ("order=-visitors&q=+a+&p=3", RowsQuery(order="-visitors", search="a", page=3)),
+        ("order=title&p=0", RowsQuery()),
+        ("p=-1", RowsQuery()),
+        ("p=%C2%B2", RowsQuery()),
+        ("p=" + "9" * 5000, RowsQuery()),
+        ("p=999999", RowsQuery(page=100_000)),
+        ("q=%00a" + "b" * 500, RowsQuery(search="a" + "b" * 199)),
     ],
 )
 def test_what_is_no_order_or_number_is_passed_over(rf, query, asked):
-    assert Asked.of(rf.get(f"/?{query}").GET) == asked
+    assert RowsQuery.of(rf.get(f"/?{query}").GET) == asked
 
 
 @pytest.mark.django_db
@@ -402,7 +400,7 @@ def test_pages_are_sorted_searched_and_turned(admin_client, settings):
     found = admin_client.get(STATS, {"period": "all", "q": "needle"})
     assert [row["path"] for row in found.context["pages"]["rows"]] == ["/hay"]
     nothing = admin_client.get(STATS, {"period": "all", "q": "nothing <b>"}).content.decode()
-    assert "No page of this period has “nothing &lt;b&gt;” in its path or title." in nothing
+    assert "No page viewed in this period has “nothing &lt;b&gt;” in its path or title." in nothing
     assert "No page was viewed in this period." in admin_client.get(STATS, {"period": "today"}).content.decode()
 
 
@@ -422,7 +420,7 @@ def test_one_page_has_a_page_of_its_own(admin_client, settings):
         ("Page views", "3"),
         ("Daily visitors", "3"),
     ]
-    assert sum(row.views for row in response.context["series"].figures) == 3
+    assert sum(row.views for row in response.context["series"].counts) == 3
     html = response.content.decode()
     assert f'data-pagestats-live="{STATS}active/?path=%2Fhello"' in html
     assert f'href="{STATS}?period=7d"' in html

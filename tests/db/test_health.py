@@ -84,6 +84,8 @@ def test_the_last_verification_that_came_to_its_end_is_told():
 
 @pytest.mark.django_db
 def test_the_number_of_queries_does_not_depend_on_what_there_is(django_capture_queries):
+    assert len(django_capture_queries(lambda: health(at=T0))) == 4
+    raw_views([("/a", "s", T0)])
     few = django_capture_queries(lambda: health(at=T0))
     for n in range(40):
         a_tally(n % 9, "not_stored", f"reason {n}")

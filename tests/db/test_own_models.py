@@ -554,7 +554,7 @@ def test_a_model_of_no_source_is_refused(db, source):
     source(slug="slug")
     user = User.objects.create(username="ann")
     assert path_of(user) is None
-    refusal = r"of auth\.User can't be told: no content source has this model\. Add one to PAGESTATS_CONTENT\.$"
+    refusal = r"of auth\.User aren't available: no content source has this model\. Add one to PAGESTATS_CONTENT\.$"
     for ask in (lambda: views_of(user), lambda: with_views(User.objects.all())):
         with pytest.raises(NoPage, match=refusal):
             ask()

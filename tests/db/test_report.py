@@ -19,8 +19,8 @@ from pagestats.recording import record_page_view
 from pagestats.rollups import backfill, rebuild
 from pagestats.stats import (
     CannotTell,
-    DayFigures,
-    HourFigures,
+    DayCounts,
+    HourCounts,
     Refused,
     UnknownPage,
     report,
@@ -190,7 +190,7 @@ def test_the_public_learns_of_no_path_that_may_be_a_secret(settings):
     assert [row.value for row in rest.rows] == ["/hello"]
     assert report(TODAY, TODAY, dimension="page", value="/hello", public=True).views == 1
     for path in ("/reset/1", "/nowhere"):
-        with pytest.raises(UnknownPage, match=f"value is '{path}', which is no page that the public may know of"):
+        with pytest.raises(UnknownPage, match=f"value is '{path}', which isn't a public page"):
             report(TODAY, TODAY, dimension="page", value=path, public=True)
 
 
@@ -236,11 +236,11 @@ def test_hours_are_those_of_the_clock(zone, day, hours):
     around = [begin_of(day, zone) - timedelta(microseconds=1), begin_of(day + DAY, zone)]
     raw_views(("/s", "s", at) for at in around)
     told = report(day, day, by="hour")
-    assert told.hours == tuple(HourFigures(begin, 2, 2) for begin in begins)
+    assert told.hours == tuple(HourCounts(begin, 2, 2) for begin in begins)
     assert [hour.start.isoformat() for hour in told.hours] == [begin.isoformat() for begin in begins]
-    assert told.days == (DayFigures(day, 2 * hours, 1 + min(5, hours) if hours else 0),)
+    assert told.days == (DayCounts(day, 2 * hours, 1 + min(5, hours) if hours else 0),)
     page = report(day, day, by="hour", dimension="page", value="/s")
-    assert page.hours == tuple(HourFigures(begin, 1, 1) for begin in begins)
+    assert page.hours == tuple(HourCounts(begin, 1, 1) for begin in begins)
     list(backfill())
     assert report(day, day, by="hour") == told
 
@@ -249,7 +249,7 @@ def test_hours_are_those_of_the_clock(zone, day, hours):
 def test_two_days_have_hours_and_days_with_nothing_are_there():
     told = report(TODAY, TODAY + DAY, by="hour")
     assert len(told.hours) == 48
-    assert told.days == (DayFigures(TODAY, 0, 0), DayFigures(TODAY + DAY, 0, 0))
+    assert told.days == (DayCounts(TODAY, 0, 0), DayCounts(TODAY + DAY, 0, 0))
     assert report(TODAY, TODAY).hours == ()
 
 
@@ -265,7 +265,7 @@ def test_days_are_those_of_the_stored_zone(settings):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(4))
 def test_a_zone_that_changes_between_two_queries_leaves_no_report_of_both(monkeypatch, number):
     views = [oracle.View(f"/{n % 3}", "", f"s{n % 2}", T0 + n * 5 * HOUR) for n in range(20)]
     for view in views:
@@ -298,7 +298,7 @@ def test_a_range_is_compared_with_the_previous_one_and_the_year_before():
     assert (told.previous.start, told.previous.end) == (date(2026, 2, 26), date(2026, 2, 28))
     assert (told.previous.views, told.previous.visitors, told.previous.new_visitors) == (5, 3, 0)
     assert (told.year_before.start, told.year_before.end) == (date(2025, 3, 1), date(2025, 3, 3))
-    assert told.year_before.days[-1] == DayFigures(date(2025, 3, 3), 4, 4)
+    assert told.year_before.days[-1] == DayCounts(date(2025, 3, 3), 4, 4)
     alone = report(date(2026, 3, 1), date(2026, 3, 3))
     assert (alone.previous, alone.year_before) == (None, None)
 
@@ -328,7 +328,7 @@ def test_a_year_before_29_february_is_28_february(start, end):
         ((TODAY, TODAY, {"limit": True}), "limit is True, not a whole number"),
         ((TODAY, TODAY, {"offset": None}), "offset is None, not a whole number"),
         ((TODAY, TODAY, {"dimension": "country"}), "dimension is 'country'. Use 'page', or None for the whole site."),
-        ((TODAY, TODAY, {"value": "/a"}), "value is '/a', of no dimension. Give the dimension page with it."),
+        ((TODAY, TODAY, {"value": "/a"}), "value is '/a', without a dimension. Give the dimension with it."),
         ((TODAY, TODAY, {"dimension": "page", "value": "/\0"}), "with a NUL character"),
         ((TODAY, TODAY, {"dimension": "page", "value": "/\ud800"}), "with a lone surrogate"),
         ((TODAY, TODAY, {"dimension": "page", "value": b"/a"}), "value is b'/a', a bytes, not a path."),
@@ -338,7 +338,7 @@ def test_a_year_before_29_february_is_28_february(start, end):
         ((TODAY, TODAY, {"order": "title"}), "order is 'title'. Use '-views' or 'views' or '-visitors' or"),
         (
             (TODAY, TODAY, {"search": "a"}),
-            "search is 'a', and there are no rows to search. Give the dimension page alone.",
+            "search is 'a', and there are no rows to search. Give a dimension without a value.",
         ),
         ((TODAY, TODAY, {"search": "a", "dimension": "page", "value": "/a"}), "there are no rows to search"),
         ((TODAY, TODAY + 2 * DAY, {"by": "hour"}), "are 3 days, too many for hours. Ask for at most 2, or by day."),
@@ -408,9 +408,9 @@ def test_visitors_of_a_page_are_told_on_either_side_of_a_seal(sealed):
     with pytest.raises(CannotTell) as refusal:
         report(TODAY, TODAY + 9 * DAY, **page)
     assert str(refusal.value) == (
-        "The visitors of '/a' from 2026-03-14 to 2026-03-23 can't be told: page views before 2026-03-19 were pruned,"
-        " and with them who of a page's later visitors had been there before. Ask for 2026-03-14 to 2026-03-18, or for"
-        " 2026-03-19 to 2026-03-23."
+        "Visitors of '/a' aren't available from 2026-03-14 to 2026-03-23: page views before 2026-03-19 were deleted, so"
+        " returning visitors can't be recognised across that date. Choose 2026-03-14 to 2026-03-18 or 2026-03-19 to"
+        " 2026-03-23."
     )
 
 
@@ -441,8 +441,8 @@ def test_pages_over_a_seal_have_views_and_a_reason_instead_of_visitors(sealed):
     told = report(TODAY, TODAY + 9 * DAY, dimension="page")
     assert told.rows == (("/a", 4, None), ("/b", 1, None))
     assert (told.visitors, told.total_rows) == (2, 2)
-    assert told.reason.startswith("The visitors of some pages from 2026-03-14 to 2026-03-23 can't be told")
-    with pytest.raises(CannotTell, match="The visitors of some pages from"):
+    assert told.reason.startswith("Visitors of some rows aren't available from 2026-03-14 to 2026-03-23")
+    with pytest.raises(CannotTell, match="Visitors of some rows aren't available from"):
         report(TODAY, TODAY + 9 * DAY, dimension="page", order="-visitors")
     since = report(SEAL, TODAY + 9 * DAY, dimension="page", order="-visitors")
     assert (since.rows, since.reason) == ((("/a", 2, 1),), "")
@@ -478,13 +478,13 @@ def test_a_comparison_that_cannot_be_told_is_none(sealed):
 
 def test_of_several_seals_the_ranges_before_and_after_all_are_named(sealed):
     Seal.unguarded.create(before=TODAY + 2 * DAY, open_from=TODAY + 3 * DAY)
-    with pytest.raises(CannotTell, match="Ask for 2026-03-14 to 2026-03-15, or for 2026-03-19 to 2026-03-23"):
+    with pytest.raises(CannotTell, match="Choose 2026-03-14 to 2026-03-15 or 2026-03-19 to 2026-03-23"):
         report(TODAY, TODAY + 9 * DAY, dimension="page", value="/a")
 
 
 def test_hours_are_refused_where_page_views_are_gone(sealed):
     for day in (SEAL - 2 * DAY, SEAL - DAY):
-        with pytest.raises(CannotTell, match=f"The hours of {day} can't be told: page views before 2026-03-19 were"):
+        with pytest.raises(CannotTell, match=f"Hours aren't available from {day} to"):
             report(day, day + DAY, by="hour")
     assert sum(hour.views for hour in report(SEAL, SEAL + DAY, by="hour").hours) == 1
 
@@ -508,4 +508,4 @@ def test_the_number_of_queries_does_not_depend_on_the_views(django_capture_queri
     few = [queries(**more) for more in asked]
     add(range(2, 30))
     assert [queries(**more) for more in asked] == few
-    assert few == [4, 6, 5, 6, 8]
+    assert few == [3, 4, 3, 4, 3]

@@ -1,4 +1,4 @@
-"""Who is here now, as pages ask for it again and again: an answer with a tag, or that it is still the same."""
+"""Who is on the site now, as JSON for scripts that poll it: with an ETag, or 304 while it is still the same."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from pagestats.cache import keep, kept
 from pagestats.content import Titled
 from pagestats.stats import active, shown_titles, stored_path
 
-MOST_ROWS = 100
-TITLES_ARE_KEPT = 30
-"""Seconds, in Django's cache: so that whoever asks again, each 10 to 15, costs one statement, of active sessions."""
-MOST_ASKED_FOR = 500
-"""Titles that are kept at most, with those of paths that somebody asked for: anybody may ask for any."""
+MOST_PATHS = 100
+SECONDS_TITLES_ARE_KEPT = 30
+"""In Django's cache, so that a script that polls every 10 to 15 seconds costs one statement, of active sessions."""
+MOST_TITLES_KEPT = 500
+"""The limit for paths that somebody asked for, since anybody may ask for any."""
 
 
 def active_response(
-    request: HttpRequest, *, public: bool, path: str | None = None, limit: int = MOST_ROWS
+    request: HttpRequest, *, public: bool, path: str | None = None, limit: int = MOST_PATHS
 ) -> HttpResponse:
-    """Answer who is on the site now as JSON with an ETag; 304 if the request names the one that it would have.
+    """Answer who is on the site now as JSON with an ETag; with 304 if the request has that tag already.
 
-    The tag is that of the answer itself, so that it changes when sessions expire, too, which nobody writes.
+    The tag is computed from the answer itself, so it also changes when sessions expire, which writes nothing.
 
-    Arguments: as of `stats.active`, and raises what it raises. `public` has to be True unless the reader may read all.
+    Args:
+        public: must be True unless the reader may see all. The other arguments, and the errors, are those of
+            `stats.active`.
     """
     asked_for = None if path is None else stored_path("path", path)
     titles = partial(_kept_titles, public=public, asked_for=asked_for)
@@ -48,19 +50,19 @@ def active_response(
 
 
 def _kept_titles(paths: Iterable[str], *, public: bool, asked_for: str | None) -> Mapping[str, Titled]:
-    """Return what `shown_titles` does, or did some seconds ago.
+    """Return what `shown_titles` returns, or returned some seconds ago.
 
-    All are one entry: a cache that holds a few hundred would drop others of its own for them. Of a path that was asked
-    for it is kept only that it may be shown.
+    All titles are one entry of the cache, since a cache with room for a few hundred entries would drop others for them.
+    A path that somebody asked for is kept only if it may be shown.
     """
     key = f"pagestats.titles.{'public' if public else 'all'}.{get_language()}"
     since, known = kept([key]).get(key, (0.0, {}))
-    if not 0 <= time.time() - since < TITLES_ARE_KEPT:
+    if not 0 <= time.time() - since < SECONDS_TITLES_ARE_KEPT:
         since, known = time.time(), {}
     wanted = list(paths)
     if fresh := [path for path in wanted if path not in known]:
         shown = shown_titles(fresh, public=public)
         known = {**known, **{path: shown.get(path) for path in fresh}}
-        if asked_for not in fresh or (asked_for in shown and len(known) <= MOST_ASKED_FOR):
-            keep({key: (since, known)}, seconds=TITLES_ARE_KEPT)
+        if asked_for not in fresh or (asked_for in shown and len(known) <= MOST_TITLES_KEPT):
+            keep({key: (since, known)}, seconds=SECONDS_TITLES_ARE_KEPT)
     return {path: found for path in wanted if (found := known[path]) is not None}

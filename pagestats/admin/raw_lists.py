@@ -14,30 +14,30 @@ from django.utils.translation import gettext_lazy as _
 from pagestats.formats import number
 from pagestats.models import ActiveSession, PageView
 
-MOST_ROWS = 10_000
+MOST_LISTED = 10_000
 
 
 class BoundedPaginator(Paginator):
-    """A paginator that counts no further than `MOST_ROWS`: a full count reads the whole table on each visit."""
+    """A paginator that counts no further than `MOST_LISTED`: a full count would read the whole table each time."""
 
     @cached_property
     def count(self) -> int:
-        """Return the number of rows, or `MOST_ROWS` where there are more."""
-        rows = self.object_list[:MOST_ROWS]
+        """Return the number of rows, or `MOST_LISTED` where there are more."""
+        rows = self.object_list[:MOST_LISTED]
         assert isinstance(rows, QuerySet)
         return rows.count()
 
 
-class FactAdmin(admin.ModelAdmin):
-    """A list of rows that nobody writes by hand: the rollups would not follow."""
+class RawListAdmin(admin.ModelAdmin):
+    """A read-only list: the rollups would not follow a row that somebody writes by hand."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
-    change_list_template = "admin/pagestats/facts.html"
+    change_list_template = "admin/pagestats/raw_list.html"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list, and say where it does not go on to the oldest."""
-        most = {"most_rows": MOST_ROWS, "most_rows_shown": number(MOST_ROWS)}
+        """Show the list, and say so where it ends before the oldest rows."""
+        most = {"most_rows": MOST_LISTED, "most_rows_shown": number(MOST_LISTED)}
         return super().changelist_view(request, {**most, **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -54,20 +54,20 @@ class FactAdmin(admin.ModelAdmin):
 
 
 @admin.register(PageView)
-class PageViewAdmin(FactAdmin):
-    """The newest page views, and those of a path or a session."""
+class PageViewAdmin(RawListAdmin):
+    """The newest page views; a search finds those of a path or a session."""
 
     list_display = ("timestamp", "path", "page_type", "session_id", "rolled_up")
     ordering = ("-timestamp", "-pk")
     search_fields = ("path__startswith", "session_id__exact")
-    search_help_text = _("The beginning of a path, or a whole session id.")
+    search_help_text = _("The beginning of a path, or a whole session ID.")
 
 
 @admin.register(ActiveSession)
-class ActiveSessionAdmin(FactAdmin):
-    """The sessions seen last."""
+class ActiveSessionAdmin(RawListAdmin):
+    """The active sessions, those seen last first."""
 
     list_display = ("last_seen", "current_path", "session_id")
     ordering = ("-last_seen", "session_id")
     search_fields = ("current_path__startswith", "session_id__exact")
-    search_help_text = _("The beginning of a path, or a whole session id.")
+    search_help_text = _("The beginning of a path, or a whole session ID.")

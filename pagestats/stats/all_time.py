@@ -1,4 +1,4 @@
-"""All figures of this moment."""
+"""The snapshot: who is here now, and what was counted since tracking began."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import router
-from django.db.models import BigIntegerField, DateTimeField, Exists, F, Func, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import DateTimeField, Exists, F, Func, QuerySet, Subquery
 
 from pagestats import content, sql
-from pagestats.dimensions import WHOLE_SITE
-from pagestats.models import Calendar, PageTotal, PageView, Rollup, Visitor
+from pagestats.days import Moment
+from pagestats.dimensions import SITE, WHOLE_SITE
+from pagestats.models import Calendar, PageTotal, PageView, Rollup
 from pagestats.stats.active import PathCount, active
-from pagestats.stats.titled import address, shown_of
+from pagestats.stats.pending import was_counted
+from pagestats.stats.titled import address, shown_to_all, shown_to_public
+from pagestats.stats.visitors import ROWS, SESSIONS, total_or_0
 
 
 class PageStat(NamedTuple):
@@ -27,7 +29,7 @@ class PageStat(NamedTuple):
 
     @property
     def href(self) -> str:
-        """Return where the page is, "" for one that only a visitor named: its path may lead anywhere."""
+        """The address of the page; "" where only a visitor named it, since its path may lead anywhere."""
         return "" if self.page_type == "other" else address(self.path)
 
 
@@ -59,43 +61,76 @@ class Snapshot:
         }
 
 
-def snapshot(*, at: datetime | None = None, limit: int | None = None, public: bool = False) -> Snapshot:
-    """Read all stats, in a number of queries that does not depend on how many views there are.
+def snapshot(
+    *,
+    at: datetime | None = None,
+    limit: int | None = None,
+    public: bool = False,
+    moment: Moment | None = None,
+) -> Snapshot:
+    """Read all stats of this moment, in a number of queries that does not depend on how many views there are.
 
     Lists begin with the most; equal counts are ordered by path, byte by byte.
 
-    Arguments:
+    Args:
         at: the aware datetime at which visitors are active or not; None is now. All other figures are of now.
-        limit: the longest that the two lists may be; None is all. The counts are of all, whatever the limit.
+        limit: the largest number of rows of the two lists; None is all. The counts are of all, whatever the limit.
         public: True is for readers without the permission, since a path can be a secret: the two lists are of paths
             that a content source knows or PAGESTATS_CLIENT_PATHS matches, and with a limit the pages are those among
-            the 2,000 most viewed paths. The counts, `total_paths` too, are of all.
+            the 2,000 most viewed paths. The counts, including `total_paths`, are of all.
+        moment: when the reader asks, if it was read already; it replaces `at`.
 
-    Raises `Refused`, a `ValueError`, for a limit that is none.
+    Raises:
+        Refused: a `ValueError`, if the limit is not a number of rows.
     """
-    now = active(at=at, limit=limit, public=public)
-    views, visitors = _totals()
-    pages, total_paths = _page_stats(limit, public=public)
+    now = active(at=moment.at if moment else at, limit=limit, public=public)
+    [(views, visitors)] = _views_and_visitors()
+    shown, total_paths = _page_stats(limit, public=public)
     return Snapshot(
         active_visitors=now.visitors,
         active_by_path=now.by_path,
-        total_page_views=views,
-        unique_visitors=visitors,
+        total_page_views=int(views),
+        unique_visitors=int(visitors),
         published=content.published_counts(),
-        tracking_since=_tracking_since(),
-        page_stats=tuple(pages),
+        tracking_since=tracking_since(),
+        page_stats=shown,
+        total_paths=total_paths,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What was counted since tracking began, without the pages one by one."""
+
+    total_page_views: int
+    unique_visitors: int
+    published: dict[str, int]
+    tracking_since: datetime | None
+    total_paths: int
+
+
+def read_totals() -> Totals:
+    """Read what was counted since tracking began, as in the snapshot."""
+    [(views, visitors)] = _views_and_visitors()
+    _, total_paths = _pages(0)
+    return Totals(
+        total_page_views=int(views),
+        unique_visitors=int(visitors),
+        published=content.published_counts(),
+        tracking_since=tracking_since(),
         total_paths=total_paths,
     )
 
 
 def has_views(path: str) -> bool:
-    """Tell whether a path has any page view, pending ones and those that were pruned included."""
+    """Return whether a path has any page view, including pending ones and those that were pruned."""
     totals = PageTotal.objects.filter(path=path, views__gt=0)
     return totals.exists() or PageView.objects.filter(path=path).exists()
 
 
-def _tracking_since() -> datetime | None:
-    """Return when the first page view was; where page views were pruned, the totals of their pages tell."""
+def tracking_since() -> datetime | None:
+    """Return when the first page view was; None before there is any."""
+    # Where page views were pruned, the totals of their pages remember the first one.
     return min((at for [at] in [*_first_view(), *_first_pruned()] if at is not None), default=None)
 
 
@@ -111,56 +146,35 @@ def _first_pruned() -> QuerySet[Any, Any]:
     return PageTotal.objects.filter(is_sealed, views__gt=0).order_by().values_list(first)
 
 
-def _counted(rows: QuerySet[Any], what: str, *, distinct: bool = False) -> Coalesce:
-    """Return a subquery that counts a column of rows.
-
-    `Func` rather than `Count`, which would group the subquery by its rows.
-    """
-    template = "COUNT(DISTINCT %(expressions)s)" if distinct else "COUNT(%(expressions)s)"
-    count = Func(F(what), template=template, output_field=BigIntegerField())
-    return Coalesce(Subquery(rows.order_by().values_list(count)), 0)
-
-
-def _totals() -> tuple[int, int]:
-    """Return all-time views and visitors."""
-    [(views, visitors)] = _all_time()
-    return int(views), int(visitors)
-
-
 @sql.prepared
-def _all_time() -> QuerySet[Any, Any]:
-    """Add the rollup part and the pending part of both in one statement.
+def _views_and_visitors() -> QuerySet[Any, Any]:
+    """Return all-time views and visitors, rolled up and pending ones.
 
-    In two, a chunk of a backfill that commits between them would be in neither.
+    They come from one statement. Of two, a chunk of a backfill that is committed between them would be in neither.
     """
-    pending = PageView.objects.pending()
-    rolled_up = Visitor.objects.filter(session_id=OuterRef("session_id"), first_seen__isnull=False)
+    views = PageView.objects.pending().order_by()
+    new = views.exclude(was_counted(SITE, WHOLE_SITE.value, None))
     return (
-        Rollup.objects.filter(dimension=WHOLE_SITE.dimension, value=WHOLE_SITE.value)
+        Rollup.objects.filter(dimension=SITE.name, value=WHOLE_SITE.value)
         .order_by()
         .values_list(
-            _sum("views") + _counted(pending, "pk"),
-            _sum("new_visitors") + _counted(pending.exclude(Exists(rolled_up)), "session_id", distinct=True),
+            total_or_0("views") + Subquery(views.values(n=ROWS)),
+            total_or_0("new_visitors") + Subquery(new.values(n=SESSIONS)),
         )
     )
 
 
-def _sum(column: str) -> Coalesce:
-    """Return the sum over all rows. `Func` rather than `Sum`, which would group them."""
-    return Coalesce(Func(F(column), function="SUM", output_field=BigIntegerField()), 0)
-
-
-def _page_stats(limit: int | None, *, public: bool) -> tuple[list[PageStat], int]:
+def _page_stats(limit: int | None, *, public: bool) -> tuple[tuple[PageStat, ...], int]:
     """Return the most viewed of the pages that may be shown, and the number of all pages."""
-    shown, titles, total_paths = shown_of(_pages, limit, public=public)
-    return [PageStat(path, *titles[path], views) for path, views in shown[:limit]], total_paths
+    shown = shown_to_public(_pages, limit) if public else shown_to_all(_pages, limit)
+    return tuple(PageStat(path, *shown.titles[path], views) for path, views in shown.rows[:limit]), shown.total
 
 
 def _pages(limit: int | None) -> tuple[list[tuple[str, int]], int]:
     """Return (path, views) of the most viewed pages, and the number of pages.
 
-    The totals alone answer, in the order of their index, while nothing is pending: a condition of the same statement,
-    which else returns nothing. Then the totals and the pending views are added up.
+    While nothing is pending, the page totals answer alone, in the order of their index; that nothing is pending is a
+    condition of the same statement, which otherwise returns nothing. Then totals and pending views are added up.
     """
     total_paths = sum(count for (count,) in _number_of_pages())
     pages = [] if limit == 0 else _most_viewed(limit)
@@ -175,11 +189,7 @@ def _rolled_up_pages() -> QuerySet[PageTotal]:
 
 @sql.prepared
 def _number_of_pages() -> QuerySet[Any, Any]:
-    return (
-        _rolled_up_pages()
-        .order_by()
-        .values_list(Func(function="COUNT", template="COUNT(*)", output_field=BigIntegerField()))
-    )
+    return _rolled_up_pages().order_by().values_list(ROWS)
 
 
 @sql.prepared
