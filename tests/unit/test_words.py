@@ -54,7 +54,6 @@ NOT_YET: set[str] = {
     "pagestats/admin/reading.py",
     "pagestats/admin/series.py",
     "pagestats/admin/stats_page.py",
-    "pagestats/checks.py",
     "pagestats/dimensions.py",
     "pagestats/identity/salts.py",
     "pagestats/intake/recorders.py",
