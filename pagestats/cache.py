@@ -1,4 +1,4 @@
-"""What Django's cache keeps for a while. A cache that fails is as good as an empty one, and breaks no page."""
+"""Values kept in Django's cache for a while. A cache that fails is treated as an empty one, and breaks no page."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ logger = logging.getLogger("pagestats")
 
 
 def kept(keys: Iterable[str]) -> dict[str, Any]:
-    """Return what is kept under some keys, without those under which nothing is."""
+    """Return the cached values of some keys, without the keys that have none."""
     try:
         return dict(cache.get_many(keys))
     except Exception as error:  # noqa: BLE001  # each cache has errors of its own
-        logger.warning("The cache does not answer, so figures are read anew: %s", error)
+        logger.warning("The cache can't be read, so figures are read from the database: %s", error)
         return {}
 
 
 def keep(values: Mapping[str, Any], *, seconds: int) -> None:
-    """Keep values under their keys."""
+    """Cache values under their keys."""
     try:
         cache.set_many(dict(values), seconds)
     except Exception as error:  # noqa: BLE001  # as above
-        logger.warning("The cache does not take figures: %s", error)
+        logger.warning("Figures can't be written to the cache: %s", error)

@@ -49,7 +49,7 @@ CHECKS = {
     "E001": Check("A setting has a value that it does not take", "{fault}", "{hint}"),
     "E002": Check(
         "`USE_TZ` is off",
-        "USE_TZ is False: when summer time ends, page views of the hour that comes twice could not be told apart.",
+        "USE_TZ is False: when summer time ends, the local times of one hour occur twice, and page views are ambiguous.",
         "Set USE_TZ = True, Django's default.",
     ),
     "E003": Check("A content source names a model, a field or a URL that does not exist", "{fault}", "{hint}"),
@@ -83,6 +83,11 @@ CHECKS = {
         "`TIME_ZONE` is not the reporting zone",
         "TIME_ZONE is {time_zone!r}, but reporting days are those of {zone}.",
         "{advice} Or {silence}.",
+    ),
+    "W006": Check(
+        "An admin with `ViewsAdminMixin` can't show the views of its model",
+        "{fault}",
+        "The column of views stays empty until this is fixed.",
     ),
     "W007": Check(
         "A setting is misspelt",
@@ -120,12 +125,16 @@ CHECKS = {
 """By the part of the id after "pagestats."; E is an error, W a warning. An id that was given up is never used again."""
 
 
-def message(check_id: str, /, **values: Any) -> CheckMessage:
-    """Return the message of an id, with its values filled in."""
+def message(check_id: str, /, *, obj: Any = None, **values: Any) -> CheckMessage:
+    """Return the message of an id, with its values filled in.
+
+    Args:
+        obj: what the message is about, if that is not the settings.
+    """
     check = CHECKS[check_id]
     kind = Error if check_id.startswith("E") else Warning
     hint = check.hint.format(silence=f"silence pagestats.{check_id}", **values)
-    return kind(check.text.format(**values), hint=hint, id=f"pagestats.{check_id}")
+    return kind(check.text.format(**values), hint=hint, obj=obj, id=f"pagestats.{check_id}")
 
 
 @register("pagestats")

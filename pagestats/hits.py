@@ -18,28 +18,27 @@ _DIGEST_BYTES = 16
 
 
 class InvalidHit(ValueError):
-    """A hit has a text or an instant that no database could keep as it is."""
+    """A hit has a text or an instant that not every database can store as it is."""
 
 
 def instant(at: datetime | None) -> datetime:
     """Return an instant in UTC; None is now.
 
-    The one place where None becomes now. Raises `InvalidHit` for what is not an aware datetime, and for one outside
-    YEARS.
+    This is the one place where None becomes now. Raises `InvalidHit` for anything but an aware datetime within YEARS.
     """
     if at is None:
         return timezone.now().astimezone(UTC)
     if not isinstance(at, datetime) or timezone.is_naive(at):
         raise InvalidHit(f"at is {at!r}, not an aware datetime. Give it a time zone, or leave it out for now.")
     if not EARLIEST <= at < LATEST:
-        raise InvalidHit(f"at is {at!r}, not from {EARLIEST:%Y-%m-%d} on and before {LATEST:%Y-%m-%d}, in UTC.")
+        raise InvalidHit(f"at is {at!r}, not on or after {EARLIEST:%Y-%m-%d} and before {LATEST:%Y-%m-%d} in UTC.")
     return at.astimezone(UTC)
 
 
 def shorten(text: str, length: int) -> str:
-    """Return text, or, when it is over `length` characters, its beginning and a digest of the whole.
+    """Return the text, or its beginning and a digest of the whole if it is longer than `length` characters.
 
-    Two long texts that begin alike stay two; the same text always becomes the same.
+    Two long texts with the same beginning stay different; the same text always gives the same result.
     """
     if len(text) <= length:
         return text
@@ -69,7 +68,7 @@ def storable(text: str) -> str:
 
 
 def _clean(name: str, value: Any, length: int) -> str:
-    """Return a text that all databases keep byte for byte, shortened; raise `InvalidHit` for any other."""
+    """Return a shortened text that all databases store byte for byte; raise `InvalidHit` for any other value."""
     if not isinstance(value, str):
         raise InvalidHit(f"{name} is {value!r}, a {type(value).__name__}, not a str.")
     if found := unstorable_in(value):
@@ -81,13 +80,13 @@ def _clean(name: str, value: Any, length: int) -> str:
 class Hit:
     """What arrived, not yet judged: a session was on a path at an instant.
 
-    Arguments:
+    Args:
         path: the path of the page, never normalised; "/a" and "/a/" are two. Over 512 characters: shortened.
         session_id: the anonymous string that stands for one browser. Over 64 characters: shortened.
         at: an aware datetime, kept in UTC; None is now.
         page_type: "home", "stats", "blog", "page", "other", or a type of the site's own. Over 64: shortened.
 
-    Raises `InvalidHit` for NUL characters, lone surrogates, values that are no strings, and naive datetimes.
+    Raises `InvalidHit` for NUL characters, lone surrogates, values that aren't strings, and naive datetimes.
     """
 
     path: str

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage
 from django.db import DatabaseError
 from django.db.models import BigIntegerField, F, Model, QuerySet, Value
 from django.forms import Media
@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from pagestats import access, content, identity, stats
+from pagestats.checks import message
 from pagestats.conf import Settings
 from pagestats.formats import number
 
@@ -70,8 +71,7 @@ class ViewsAdminMixin(Base):
         try:
             stats.with_views(self.model._default_manager.all(), days=self.views_days, name=ANNOTATION)
         except stats.Refused as error:
-            hint = "The column of views stays empty until this is fixed."
-            found.append(Warning(str(error), hint=hint, obj=type(self), id="pagestats.W006"))
+            found.append(message("W006", fault=error, obj=type(self)))
         return found
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:

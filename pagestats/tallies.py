@@ -1,4 +1,4 @@
-"""What was not stored, and why: summed in process memory, written now and then, so approximate."""
+"""Drop counters: how many hits were not stored, and why. Summed in memory and written now and then: approximate."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ RECORDED = "recorded"
 REPEAT = "repeat"
 NOT_STORED = "not_stored"
 FAILED = "failed"
-"""The outcomes; the last two come with a reason."""
+"""The outcomes. The last two have a reason."""
 
 
 class Tallies:
-    """The counts of one process since they were written last.
+    """The counts of one process since it last wrote them.
 
-    They are written by whoever counts or asks after `WRITE_EVERY` seconds, and at exit; a process that is killed, or
-    ended by a signal as uvicorn's are, loses those of its last seconds.
+    They are written with the first count after `WRITE_EVERY` seconds, and at exit. A process that is killed, or ended
+    by a signal as uvicorn's are, loses the counts of its last seconds.
     """
 
     def __init__(self) -> None:
@@ -47,45 +47,47 @@ class Tallies:
     def count(self, outcome: str, reason: str = "", *, times: int = 1) -> None:
         """Count an outcome with its reason, in memory alone."""
         with self._lock:
-            self._begin_anew_elsewhere()
+            self._forget_if_elsewhere()
             self._counts[outcome, _storable(reason)] += times
 
     def due(self) -> bool:
-        """Tell whether it is time to write."""
+        """Return whether it is time to write."""
         return time.monotonic() - self._written >= WRITE_EVERY
 
     def write(self) -> None:
-        """Add the counts to those in the database. What can't be written now is kept for the next time."""
+        """Add the counts to those in the database. Counts that can't be written now are kept for the next time."""
         with self._lock:
-            self._begin_anew_elsewhere()
+            self._forget_if_elsewhere()
             counts, self._counts = self._counts, Counter()
             self._written = time.monotonic()
         if not counts:
             return
         try:
             using = router.db_for_write(Tally)
-            # Read before the transaction: on SQLite only one that begins with a write waits for other writers.
+            # Read before the transaction: on SQLite, only one that begins with a write waits for other writers.
             day = _reporting_day(using)
             sql.transact(partial(_add, counts, day, using=using), using=using, patience=0)  # a page waits for it
         except Exception as error:  # noqa: BLE001  # of the database, or of the site's own router
-            logger.warning("Tallies were not written, and will be tried again in %d s: %s", WRITE_EVERY, error)
+            logger.warning("Drop counters were not written. They are tried again in %d s: %s", WRITE_EVERY, error)
             with self._lock:
                 self._counts += counts
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return what is counted and not written yet."""
+        """Return the counts that are not written yet."""
         with self._lock:
             return self._counts.copy()
 
     def clear(self) -> None:
-        """Forget what is counted and not written yet."""
+        """Forget the counts that are not written yet."""
         with self._lock:
             self._counts.clear()
             self._written = time.monotonic()
 
-    def _begin_anew_elsewhere(self) -> None:
-        """Begin at zero in a process that was forked off, since what was counted before is the parent's to write; and
-        in another database: that of tests is gone when they are, and the site's own is none of theirs.
+    def _forget_if_elsewhere(self) -> None:
+        """Start from zero in a forked process and on another database.
+
+        The parent process writes what was counted before the fork. The database of a test run is gone after it, and the
+        counts of tests don't belong in the site's own.
         """
         here = os.getpid(), [str(database.get("NAME")) for database in settings.DATABASES.values()]
         if here != (self._process, self._databases):
@@ -94,7 +96,7 @@ class Tallies:
 
 
 def _storable(reason: str) -> str:
-    """Return a reason that every database takes: one that it refused would keep all counts from being written."""
+    """Return a reason that every database can store: with one that it can't store, no count would be written."""
     return shorten(storable(reason), REASON_LENGTH)
 
 
@@ -118,7 +120,7 @@ atexit.register(tallies.write)
 
 
 def tally(outcome: str, reason: str = "", *, count: int = 1) -> None:
-    """Count an outcome with its reason, and write all counts when they are due. Not for an event loop."""
+    """Count an outcome with its reason, and write all counts if they are due. Don't call it on an event loop."""
     tallies.count(outcome, reason, times=count)
     if tallies.due():
         tallies.write()

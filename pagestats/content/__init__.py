@@ -1,9 +1,9 @@
-"""The site's own content: which models are its pages, at which paths they are, and what they are called.
+"""The site's own content: which of its models are pages, the paths of their rows, and the titles of paths.
 
 - `sources`: the content sources of PAGESTATS_CONTENT, with the titles of paths and the paths of objects.
-- `paths`: how a path is put together of a row's values, in Python and in SQL.
-- `patterns`: the site's URL patterns.
-- `expressions`: the SQL of texts that compare byte for byte, as paths do.
+- `paths`: how a path is built from the values of a row, in Python and in SQL.
+- `patterns`: the site's URL patterns: which view a path leads to, and which path values lead to.
+- `expressions`: SQL expressions of text that compares byte for byte, as paths do.
 - `faults`: what is wrong with PAGESTATS_CONTENT, for the system checks.
 """
 

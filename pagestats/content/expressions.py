@@ -1,4 +1,4 @@
-"""Values of rows as texts that compare as paths do, as SQL expressions."""
+"""SQL expressions that turn the values of rows into text which compares as paths do: byte for byte."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pagestats.fields import collation
 
 Compiled = tuple[str, tuple[Any, ...]]
 
-# Where a type is ignored below: Django documents `as_sql` with these parameters; the stubs have those of its `Func`.
+# The types ignored below: Django documents `as_sql` with these parameters, but the stubs have those of `Func`.
 
 
 class ExactText(Func):
-    """A value as text that is compared byte for byte, as paths are, whatever the collation of its column."""
+    """A value as text that compares byte for byte, as paths do, whatever the collation of its column."""
 
     output_field = TextField()
     arity = 1
@@ -29,28 +29,28 @@ class ExactText(Func):
         return super().as_sql(compiler, connection, **{"template": "CAST(%(expressions)s AS TEXT)", **context})
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:
-        """Return what needs no collation but when the column has one of its own."""
+        """Return it with the default collation, for a column that has another one."""
         return self.as_sql(compiler, connection, template="(CAST(%(expressions)s AS TEXT) COLLATE BINARY)")
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:
-        """Return it with the collation, which two columns of different ones would leave undecided."""
+        """Return it with a collation: columns of different collations can't be compared otherwise."""
         template = f'((%(expressions)s)::text COLLATE "{collation(connection)}")'
         return self.as_sql(compiler, connection, template=template)
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:
-        """Return it in the character set of the paths, too: without it the collation would be an error."""
+        """Return it in the character set of the paths as well: the collation is an error in any other."""
         template = f"(CONVERT(%(expressions)s USING utf8mb4) COLLATE {collation(connection)})"
         return self.as_sql(compiler, connection, template=template)
 
 
 class UuidText(Func):
-    """A UUID as Python writes it, whether the database keeps it as one or as 32 characters."""
+    """A UUID as Python writes it, whether the database stores a UUID or 32 characters."""
 
     output_field = TextField()
     arity = 1
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:  # type: ignore[override]
-        """Return the parts of the bare digits, with the hyphens between them."""
+        """Return the digits with hyphens between their groups."""
         [(value, params)] = [compiler.compile(source) for source in self.get_source_expressions()]
         if connection.vendor == "postgresql":
             return f"({value})::text", tuple(params)
@@ -71,28 +71,23 @@ class DayPart(Extract):
         super().__init__(expression, lookup_name=part)
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:  # type: ignore[override]
-        """Return the number. Whoever reads may have activated another zone."""
+        """Return the number, whichever zone the reader has activated."""
         with timezone.override(None):
             return super().as_sql(compiler, connection, **context)
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:
-        """Return the number, which would be NULL where the database knows no time zones."""
+        """Return the number, or raise: it would be NULL in a database without time zone tables."""
         compiled = self.as_sql(compiler, connection)
         if "CONVERT_TZ" in compiled[0] and not connection.features.has_zoneinfo_database:
             raise NotSupportedError(
-                f"A path has the {self.lookup_name} of an instant in it, for which the database has to know the zone"
-                f" {settings_zone()}, and it knows none. Load its tables of time zones with mysql_tzinfo_to_sql."
+                f"A path contains the {self.lookup_name} of an instant in {timezone.get_default_timezone_name()}, but"
+                " the database has no time zone tables. Load them with mysql_tzinfo_to_sql."
             )
         return compiled
 
 
-def settings_zone() -> str:
-    """Return the name of the site's own time zone."""
-    return timezone.get_default_timezone_name()
-
-
 class Lacks(Func):
-    """Whether a text is not empty and none of its characters is one of a class, written as `[...]`."""
+    """Whether a text is not empty and contains no character of a class, which is written as `[...]`."""
 
     output_field = BooleanField()
     conditional = True
@@ -102,7 +97,7 @@ class Lacks(Func):
         self.stray = stray
 
     def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:  # type: ignore[override]
-        """Return the condition; SQLite's GLOB knows the same classes, and needs no Python for them."""
+        """Return the condition. SQLite's GLOB has the same classes; its REGEXP would call Python for each row."""
         [(text, params)] = [compiler.compile(source) for source in self.get_source_expressions()]
         if not self.stray:
             return f"({text} <> '')", tuple(params)
@@ -115,12 +110,12 @@ class Lacks(Func):
 
 
 class Joined(Func):
-    """Texts one after another; NULL if one of them is."""
+    """Texts joined together; NULL if one of them is NULL."""
 
     output_field = TextField()
     template = "(%(expressions)s)"
     arg_joiner = " || "
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Compiled:
-        """Return the same as a function, since the operator is another one here."""
+        """Return a call of CONCAT: here `||` is another operator."""
         return self.as_sql(compiler, connection, template="CONCAT(%(expressions)s)", arg_joiner=", ")

@@ -22,9 +22,10 @@ class Fault(NamedTuple):
 
 
 def find_faults() -> list[Fault]:
-    """Return what is wrong with the content sources: models, fields and URL names that are not there.
+    """Return what is wrong with the content sources: models, fields, lookups and URL names that don't exist.
 
-    It asks no database. Whether PAGESTATS_CONTENT has the right shape is not asked here; if not, nothing is returned.
+    No database is queried. Nothing is returned while PAGESTATS_CONTENT doesn't have the right shape, which the check of
+    the settings reports.
     """
     if Settings.CONTENT.fault():
         return []
@@ -53,7 +54,7 @@ def _lookup_faults(where: str, source: Mapping[str, Any], model: type[Model]) ->
             try:
                 rows.values_list(field)
             except FieldError as error:
-                yield Fault(f"{where} has the {key} {field!r}, which is no field of {label}.", f"{error}.")
+                yield Fault(f"{where} has the {key} {field!r}, which is not a field of {label}.", f"{error}.")
     for lookup, value in source["published"].items():
         value = value() if callable(value) else value
         try:
@@ -62,10 +63,10 @@ def _lookup_faults(where: str, source: Mapping[str, Any], model: type[Model]) ->
             yield Fault(f"{where} has the published lookup {lookup!r}, which {label} does not have.", f"{error}.")
         except UNANSWERABLE as error:
             hint = " ".join(error.messages) if isinstance(error, ValidationError) else f"{error}"
-            yield Fault(f"{where} compares the published lookup {lookup!r} with {value!r}, which it can't.", hint)
+            yield Fault(f"{where} compares the published lookup {lookup!r} with {value!r}, which is impossible.", hint)
     for argument, lookup in source.get("arguments", {}).items():
         try:
-            # Any expression will do: names are looked up, and no value is there to be refused.
+            # An expression in place of a value: only the names are checked.
             rows.filter(**{lookup: F("pk")})
         except FieldError as error:
             yield Fault(
@@ -88,5 +89,5 @@ def _url_faults(where: str, url_name: str, arguments: Mapping[str, str]) -> Iter
         yield Fault(
             f"{where} has the arguments {', '.join(map(repr, arguments))}, which the URL patterns of {url_name!r} do"
             " not capture together.",
-            f"By name, they capture {possible}.",
+            f"They capture {possible} by name.",
         )

@@ -1,4 +1,4 @@
-"""The site's URL patterns: what they make of a path, and which path they make of values."""
+"""The site's URL patterns: which view a path leads to, and which path values lead to."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STRAY_CHARACTERS: dict[type, str] = {
     StringConverter: "[/]",
     UUIDConverter: "[^-0-9a-f]",
 }
-"""What each of Django's own converters doesn't match, as Python, the databases and GLOB all write it."""
+"""The characters that Django's own converters reject, written as Python, the databases and GLOB all read them."""
 
 
 class Undecided(ValueError):
-    """No one rule tells at which path the values of a URL name are. The message says why."""
+    """There is no single rule for the path of the values of a URL name. The message says why."""
 
 
 class Captured(NamedTuple):
@@ -35,7 +35,7 @@ class Captured(NamedTuple):
 
     argument: str
     stray: str = ""
-    """A character that the value must not have, as a regular expression; "": it may have any. It is never empty."""
+    """The characters that the value must not contain, as a regular expression. No value may be empty."""
 
 
 def namespaces() -> set[str]:
@@ -51,12 +51,12 @@ def namespaces() -> set[str]:
 
 @dataclass(frozen=True)
 class Template:
-    """How a path is put together: of texts, and of values."""
+    """How a path is built from fixed texts and values."""
 
     parts: tuple[str | Captured, ...]
 
     def filled(self, texts: Mapping[str, str]) -> str | None:
-        """Return the path of the texts of some values, or None when one of them can't be a part of it."""
+        """Return the path of some values, given as text; None if one of them isn't allowed in it."""
         path = ""
         for part in self.parts:
             if isinstance(part, str):
@@ -70,13 +70,13 @@ class Template:
 
 
 def match(path: str, *, urlconf: str | None = None) -> ResolverMatch | None:
-    """Return what URL patterns make of a whole path, or None.
+    """Return the match of a whole path, or None.
 
-    Patterns may be translated, and match in the active language alone, which is that of who asks, not of the page. So
-    it is asked in the language that the path begins with, where `i18n_patterns` put one there; else in the site's own,
-    then in the active one.
+    Translated patterns match in the active language only, which is the reader's, not the page's. So the path is
+    resolved in the language that it begins with, if `i18n_patterns` put one there; otherwise in the site's own
+    language, then in the active one.
 
-    Arguments:
+    Args:
         urlconf: the module of the patterns; None is the site's own.
     """
     prefix = get_script_prefix()
@@ -93,7 +93,7 @@ def match(path: str, *, urlconf: str | None = None) -> ResolverMatch | None:
 
 
 def captured(url_name: str) -> list[set[str]]:
-    """Return which arguments each of the URL patterns of a name captures."""
+    """Return the arguments that each URL pattern of a name captures."""
     *namespaces, name = url_name.split(":")
     resolver = get_resolver(settings.ROOT_URLCONF)
     above: set[str] = set()
@@ -110,12 +110,12 @@ def captured(url_name: str) -> list[set[str]]:
 
 
 def are_in_use() -> bool:
-    """Tell whether the site's URL patterns were imported and asked. Before that, asking may break their import."""
+    """Return whether the site's URL patterns are loaded. To use them before may break their import."""
     return "url_patterns" in vars(get_resolver(settings.ROOT_URLCONF))
 
 
 def reversed_path(url_name: str, values: Mapping[str, Any]) -> str | None:
-    """Return the path of some values as a request has it, or None where the URL patterns make none of them."""
+    """Return the path of some values as a request has it; None if no URL pattern accepts them."""
     try:
         return unquote(reverse(url_name, urlconf=settings.ROOT_URLCONF, kwargs=dict(values)))
     except (NoReverseMatch, ValueError):  # a ValueError where a pattern has a percent sign
@@ -123,10 +123,10 @@ def reversed_path(url_name: str, values: Mapping[str, Any]) -> str | None:
 
 
 def template(url_name: str, arguments: Mapping[str, Any]) -> Template:
-    """Return how the path of a URL name is put together of values of these arguments, in the active language.
+    """Return how the path of a URL name is built from the values of these arguments, in the active language.
 
-    Raises `Undecided` where that takes more than texts and values: several patterns of that name, an argument that
-    is not among these, a regular expression, a converter that writes a value in a way of its own.
+    Raises `Undecided` if that takes more than fixed texts and values: several patterns of that name, an argument that
+    isn't given, a regular expression, or a converter of the site's own.
     """
     found = [
         (result, converters)
@@ -146,7 +146,7 @@ def template(url_name: str, arguments: Mapping[str, Any]) -> Template:
 
 def _parts(url_name: str, result: str, converters: Mapping[str, Any]) -> Iterator[str | Captured]:
     yield get_script_prefix()
-    # Not by `%`, as reverse() does, which fails where the pattern has one of its own.
+    # Not with `%`, which fails for a pattern that contains one, as reverse() does.
     for number, text in enumerate(re.split(r"%\((\w+)\)s", result)):
         if number % 2 == 0:
             yield text
@@ -159,7 +159,7 @@ def _parts(url_name: str, result: str, converters: Mapping[str, Any]) -> Iterato
 
 
 def _resolver(url_name: str) -> URLResolver:
-    """Return the resolver that knows the last part of a URL name, with all that stands above it in its patterns."""
+    """Return the resolver of the last part of a URL name, with all patterns above it."""
     *namespaces, _ = url_name.split(":")
     resolver = get_resolver(settings.ROOT_URLCONF)
     above = ""

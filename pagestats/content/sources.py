@@ -1,4 +1,4 @@
-"""Content sources: the site's own models that give pages their titles and types, live."""
+"""Content sources: the site's own models, which give pages their titles and types, live."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from pagestats.content.patterns import Template, Undecided
 from pagestats.hits import unstorable_in
 
 MOST_SLUGS = 500
-"""Slugs that one query asks for by name; for more, it reads all published things of a source."""
+"""How many slugs one query asks for by name. For more, it reads all published rows of a source."""
 
 MOST_PAGES = 250
-"""Pages of a `url_name` that one query asks for. SQLite takes no more than 2,000 columns and a megabyte."""
+"""How many pages of a `url_name` one query asks for. SQLite allows 2,000 columns and a megabyte of SQL."""
 
 UNANSWERABLE = (ValueError, TypeError, ValidationError, ArithmeticError)
-"""What a field raises that cannot be compared with a value, which comes out of a path that anybody may ask for."""
+"""What fields raise for a value that they can't be compared with. It comes from a path, which may be anything."""
 
 
 class Titled(NamedTuple):
-    """What a page is called, and of what type it is."""
+    """The title and the page type of a page."""
 
     title: str
     page_type: str
@@ -51,8 +51,8 @@ Match = Callable[[str], ResolverMatch | None]
 class Source:
     """One entry of PAGESTATS_CONTENT: a model whose published rows are pages of the site.
 
-    Where they are is said either by `slug` or by `url_name` and `arguments`: which URL pattern serves them, and the
-    lookup of each argument that it captures.
+    Either `slug` or `url_name` with `arguments` says where these pages are: `url_name` is the name of the URL pattern,
+    `arguments` has a lookup for each argument that the pattern captures.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Source:
     arguments: Mapping[str, str]
 
     def things(self) -> QuerySet[Model]:
-        """Return the published rows. A callable in `published` is called now, each time."""
+        """Return the published rows. A callable in `published` is called each time."""
         lookups = {lookup: value() if callable(value) else value for lookup, value in self.published.items()}
         return self.model._default_manager.filter(**lookups)
 
     def titles(self, paths: Iterable[str], match: Match) -> dict[str, str]:
-        """Return the title of each of the paths that is a page of this source; the first created is served on it."""
+        """Return the titles of the paths that are pages of this source. The oldest row of a path counts."""
         wanted = {path: condition for path in paths if (condition := self._condition(path, match)) is not None}
         if not wanted:
             return {}
@@ -78,31 +78,32 @@ class Source:
         try:
             return titles(wanted)
         except UNANSWERABLE:
-            # One of them is to blame, such as /99999999999999999999 or /0000-02-31/.
+            # At least one path can't be asked for, such as /99999999999999999999 or /0000-02-31/.
             return titles({path: condition for path, condition in wanted.items() if self._is_answerable(condition)})
 
     def path(self, thing: Model) -> str | None:
-        """Return the path at which a row is viewed, published or not, or None when none can be told."""
+        """Return the path of a row, published or not; None if it has none, or the path can't be determined."""
         try:
             values = {argument: self._place(lookup).of(thing) for argument, lookup in self._arguments.items()}
             texts = {argument: "" if value is None else str(value) for argument, value in values.items()}
             try:
                 path = self.template().filled(texts)
             except Undecided:
-                # The URL patterns may know how to write the values, though nobody else does.
+                # The URL patterns may have converters of the site's own.
                 path = patterns.reversed_path(self.url_name, values)
         except Undecided:
             return None
         return path if _is_comparable(path) else None
 
     def template(self) -> Template:
-        """Return how the paths of this source are put together; raise `Undecided` where that can't be told."""
+        """Return how the paths of this source are built; raise `Undecided` if that can't be determined."""
         return template_of(self.url_name, self.arguments)
 
     def path_expression(self) -> PagePath:
-        """Return the path of each row of a queryset, NULL for one that has none; raise `Undecided` if SQL can't.
+        """Return the path of each row of a queryset as SQL: NULL for a row that has none.
 
-        What the URL patterns don't allow is told when the statement is made, unless they are in use already.
+        Raises `Undecided` if SQL can't build it. If the URL patterns aren't loaded yet, they are checked only when the
+        statement is compiled.
         """
         texts = {argument: self._place(lookup).expression() for argument, lookup in self._arguments.items()}
         if patterns.are_in_use():
@@ -117,7 +118,7 @@ class Source:
         return Place.of_lookup(self.model, lookup)
 
     def _condition(self, path: str, match: Match) -> Q | None:
-        """Return the condition that a row meets which is the page at a path, or None when there can be no such page."""
+        """Return the condition for the row that is the page at a path; None if there can be no such row."""
         if not _is_comparable(path):
             return None
         if self.slug:
@@ -134,17 +135,17 @@ class Source:
         if len(asked) <= MOST_SLUGS:
             things = things.filter(**{f"{self.slug}__in": asked})
         newest_first = things.order_by("-pk").values_list(self.slug, self.title).iterator()
-        # A database may take "a" and "A" for one slug; a path never does.
+        # To a database "a" and "A" may be the same slug; paths always differ by them.
         titles = {str(slug): str(title) for slug, title in newest_first if str(slug) in asked and title is not None}
         return {path: titles[slug] for path, slug in slugs.items() if slug in titles}
 
     def _titles_by_url(self, wanted: Mapping[str, Q]) -> dict[str, str]:
-        """Ask for each page as its view would, and let the database judge: a lookup need not be an equality."""
+        """Ask for each page with the lookups of its view. They need not be equalities, so the database has to judge."""
         things = self.things().order_by("pk").values(self.title)
         found: dict[str, str] = {}
         for paths in _batches(list(wanted), MOST_PAGES):
             titles = [Subquery(things.filter(wanted[path])[:1]) for path in paths]
-            # Of any one row all that is asked is to carry the answers.
+            # The titles are subqueries of one row; which row it is doesn't matter.
             for row in self.model._base_manager.order_by().values_list(*titles)[:1]:
                 found |= {path: str(title) for path, title in zip(paths, row, strict=True) if title is not None}
         return found
@@ -167,14 +168,14 @@ def configured_sources() -> list[Source]:
 
 
 def path_of(thing: Model) -> str | None:
-    """Return the path at which an object of the site's own is viewed, as `request.path` has it, published or not.
+    """Return the path of an object of the site's own, as in `request.path`, published or not.
 
-    It is the one that `reverse()` would make of the object's content source, here and now: below the prefix under which
-    the site is mounted and, with `i18n_patterns`, in the active language. None: no content source has objects of its
-    model, the object lacks what its path is made of, or its path can't be told.
+    It is what `reverse()` returns for the object's content source at this moment: below the prefix under which the site
+    is mounted and, with `i18n_patterns`, in the active language. None if no content source has the object's model, the
+    object lacks a value that its path needs, or the path can't be determined.
     """
     if not isinstance(thing, Model):
-        raise TypeError(f"{thing!r:.100} is no object of a model. Of a path, ask for views_on() or active_visitors().")
+        raise TypeError(f"{thing!r:.100} is not a model instance. For a path, use views_on() or active_visitors().")
     found = sources_of(type(thing))
     if len(found) > 1:
         found = [source for source in found if source.things().filter(pk=thing.pk).exists()] or found
@@ -182,9 +183,9 @@ def path_of(thing: Model) -> str | None:
 
 
 def path_expression(model: type[Model]) -> Expression:
-    """Return what `path_of` tells of an object, as an expression of its row.
+    """Return the path of each row of a model as SQL: the same path as `path_of` returns for its object.
 
-    Raises `Undecided`, with the reason, where SQL can't tell it, or no content source has objects of the model.
+    Raises `Undecided`, with the reason, if SQL can't build it or if no content source has the model.
     """
     found = sources_of(model)
     if not found:
@@ -198,7 +199,7 @@ def path_expression(model: type[Model]) -> Expression:
 
 
 def sources_of(model: type[Model]) -> list[Source]:
-    """Return the content sources that may have rows of a model, in their order."""
+    """Return the content sources that rows of a model may belong to, in their order."""
     return [source for source in configured_sources() if issubclass(_concrete(model), _concrete(source.model))]
 
 
@@ -207,21 +208,21 @@ def _concrete(model: type[Model]) -> type[Model]:
 
 
 def published_counts() -> dict[str, int]:
-    """Return how many things each source has published."""
+    """Return how many published rows each content source has."""
     return {source.name: source.things().count() for source in configured_sources()}
 
 
 def titles(paths: Iterable[str]) -> dict[str, Titled]:
     """Return the title and the page type of each path.
 
-    The rule: "" and "/" are the home page, "/stats" the stats page; else each content source is asked, in their order:
-    one with a `slug` has the page whose slug is the path without one leading slash, one with a `url_name` those that
-    the URL pattern of that name leads to; else the path is its own title, of type "other".
+    "" and "/" are the home page, "/stats" is the stats page. Then the content sources are asked in their order: a
+    source with a `slug` has the page whose slug is the path without one leading slash; a source with a `url_name` has
+    the pages that the URL pattern of that name serves. Any other path is its own title, of type "other".
     """
     paths = set(paths)
     found = {path: Titled(gettext(FIXED[path].title), FIXED[path].page_type) for path in paths & FIXED.keys()}
     match = cache(patterns.match)
-    # In the site's own time zone: the year of a URL is not to change with the zone that a reader has activated.
+    # In the site's own time zone: the year in a URL doesn't depend on the zone that a reader has activated.
     with timezone.override(None):
         for source in configured_sources():
             titled = source.titles(paths - found.keys(), match)

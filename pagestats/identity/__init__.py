@@ -1,4 +1,4 @@
-"""Who sent a request: an anonymous session id for each browser, which names nobody.
+"""Who sent a request: the identities, which give each browser a session id that names nobody.
 
 - `identities`: the identities of PAGESTATS_IDENTITY, and the contract for one of your own.
 - `addresses`: the client's address, as far as trusted proxies vouch for it.

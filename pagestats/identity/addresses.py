@@ -1,8 +1,8 @@
-"""Where a request comes from: the client's address, as far as trusted proxies vouch for it.
+"""The address of the client that sent a request, as far as trusted proxies confirm it.
 
-Each proxy adds at the right of `X-Forwarded-For` (or `Forwarded`, RFC 7239) whom it was asked by, and passes on
-whatever the client wrote at the left. So the list is read from the right, beginning at the peer itself, for as long as
-those who wrote it are trusted.
+Each proxy appends the address of its own client to `X-Forwarded-For` (or `Forwarded`, RFC 7239), and passes on what
+the client wrote before it. So the list is read from the right, beginning with the peer itself, for as long as the
+addresses are trusted proxies.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ Address = IPv4Address | IPv6Address
 
 
 def client_address(request: HttpRequest) -> Address | None:
-    """Return the address of the client that a request comes from; None when it has none.
+    """Return the address of the client that sent a request; None if it has none.
 
-    The client is the peer, unless that is a proxy of PAGESTATS_TRUSTED_PROXIES: then it is the rightmost address of
-    the header that is no trusted proxy. What is no address ends the list, and nothing at the left of it is believed.
+    The client is the peer, unless the peer is in PAGESTATS_TRUSTED_PROXIES: then it is the rightmost address in the
+    header that isn't a trusted proxy. An entry that isn't an address ends the list: nothing to its left is believed.
 
-    When all addresses are trusted it is the leftmost, for the clients of an intranet are as private as its proxies.
-    There, a client may name another private address as its own: a site that minds names its proxies one by one.
+    If all addresses are trusted, the client is the leftmost one, since the clients of an intranet have private
+    addresses as its proxies do. There, a client could claim another private address: to prevent that, name each proxy.
 
-    When both headers came they have to lead to the same client, since a proxy that knows only one of them passes on
-    what a client wrote in the other. If they don't, neither is believed, and the client is the peer.
+    If both headers are present, they must lead to the same client, since a proxy that knows only one of them passes on
+    the other one as a client wrote it. If they don't, neither is believed, and the client is the peer.
 
-    A peer over a Unix socket has no address; nor, without a header, has its client. An IPv4 address in an IPv6 one is
-    returned as IPv4, and no address has a zone. The first header of a peer that is not trusted is logged as a warning,
-    once in the life of a process.
+    A peer over a Unix socket has no address; without a header, its client has none either. An IPv4 address in an IPv6
+    address is returned as IPv4, and zones are cut off. The first header from a peer that isn't trusted is logged as a
+    warning, once per process.
     """
     seen = _seen(request.META)
     if seen.unbelieved and _warned.acquire(blocking=False):
         logger.warning(
             "%s came from %s, which is not in PAGESTATS_TRUSTED_PROXIES, and was not believed. If that is your proxy, "
-            "add its address or network; if not, a client made it up. This is said once in a process.",
+            "add its address or network to the setting; if not, a client made it up. Logged once per process.",
             seen.unbelieved,
             _neighbourhood(seen.address),
         )
@@ -54,18 +54,21 @@ IPV6_HOST_BITS = 64
 
 
 def client_network(address: Address) -> str:
-    """Return what one client cannot easily get more of: its address, of IPv6 the half that names its network."""
+    """Return the network of a client as text: a whole IPv4 address, or the first half of an IPv6 address.
+
+    One client can easily use many IPv6 addresses, but hardly more than one network.
+    """
     if isinstance(address, IPv6Address):
         return f"{int(address) >> IPV6_HOST_BITS:x}"
     return str(address)
 
 
 def explain(request_meta: Mapping[str, Any]) -> str:
-    """Return in words which address a request with this META has for its client, and why."""
+    """Return, in words, which client address a request with this META has, and why."""
     return _seen(request_meta).why
 
 
-# Taken by the first thread that warns, and held from then on.
+# Taken by the first thread that warns, and never released.
 _warned = Lock()
 
 
@@ -75,7 +78,7 @@ class Hop(NamedTuple):
     text: str
     address: Address | None
     trusted_as: str | None
-    """The entry of PAGESTATS_TRUSTED_PROXIES that it is in. Trusted without an address: a Unix socket."""
+    """The entry of PAGESTATS_TRUSTED_PROXIES that contains it. A trusted hop without an address is a Unix socket."""
 
     def __str__(self) -> str:
         name = "a Unix socket" if self.text.startswith(UNIX) else str(self.address or repr(self.text[:60]))
@@ -88,7 +91,7 @@ class Seen(NamedTuple):
     address: Address | None
     why: str
     unbelieved: str = ""
-    """The header that a peer sent who is not trusted."""
+    """The header that a peer sent without being trusted."""
 
 
 def _seen(meta: Mapping[str, Any]) -> Seen:
@@ -102,8 +105,8 @@ def _seen(meta: Mapping[str, Any]) -> Seen:
         return Seen(peer.address, f"{_conclusion(peer.address)}. The peer is {peer}, {why}.")
     ways = [_walk(peer, name, nodes, trusted) for name, nodes in sent.items()]
     if len({way.address for way in ways}) > 1:
-        told = " ".join(f"By {name}: {way.why}" for name, way in zip(sent, ways, strict=True))
-        return Seen(peer.address, f"{_conclusion(peer.address)}. The headers disagree: neither is believed. {told}")
+        why = " ".join(f"By {name}: {way.why}" for name, way in zip(sent, ways, strict=True))
+        return Seen(peer.address, f"{_conclusion(peer.address)}. The headers disagree, so neither is believed. {why}")
     return ways[0]
 
 
@@ -111,31 +114,31 @@ def _of_untrusted(peer: Hop, sent: Mapping[str, list[str]]) -> Seen:
     """Return the peer itself, whatever it sent."""
     if peer.address is None:
         return Seen(None, f"{_conclusion(None)}. The peer is {peer}: no address, and not trusted.")
-    told = f"{_conclusion(peer.address)}: the peer, which is no trusted proxy."
+    why = f"{_conclusion(peer.address)}: the peer, which is not a trusted proxy."
     for name, nodes in sent.items():
         # A server that has read the header itself, as uvicorn does, already names the client as the peer.
         if peer.address not in map(_address, nodes):
-            return Seen(peer.address, f"{told} Its {name} is not believed.", name)
-    return Seen(peer.address, told)
+            return Seen(peer.address, f"{why} Its {name} is not believed.", name)
+    return Seen(peer.address, why)
 
 
 def _walk(peer: Hop, name: str, nodes: list[str], trusted: Sequence[str]) -> Seen:
-    """Follow the nodes of a header, the nearest first, to one that is not trusted."""
+    """Follow the nodes of a header, the nearest first, to the first one that isn't trusted."""
     passed = [peer]
-    why = f"the farthest of {name}, all of which are trusted"
+    why = f"the farthest address in {name}: all of them are trusted"
     for node in nodes:
         hop = _hop(node, trusted)
         if hop.trusted_as:
             passed.append(hop)
         elif hop.address:
-            return _told(hop.address, f"the nearest of {name} that is no trusted proxy", passed)
+            return _concluded(hop.address, f"the nearest address in {name} that is not a trusted proxy", passed)
         else:
-            why = f"{name} is believed up to {hop}, which is no address"
+            why = f"{name} is believed up to {hop}, which is not an address"
             break
-    return _told(next((hop.address for hop in reversed(passed) if hop.address), None), why, passed)
+    return _concluded(next((hop.address for hop in reversed(passed) if hop.address), None), why, passed)
 
 
-def _told(address: Address | None, why: str, passed: list[Hop]) -> Seen:
+def _concluded(address: Address | None, why: str, passed: list[Hop]) -> Seen:
     return Seen(address, f"{_conclusion(address)}: {why}. The way to it: {', '.join(map(str, passed))}.")
 
 
@@ -144,7 +147,7 @@ def _conclusion(address: Address | None) -> str:
 
 
 def _neighbourhood(address: Address | None) -> str:
-    """Return the network that an address is in: enough to tell whose proxy it is, and nobody's own address."""
+    """Return the network of an address: enough to find out whose proxy it is, without logging anyone's address."""
     kept = 24 if isinstance(address, IPv4Address) else 48
     return str(ip_network(f"{address}/{kept}", strict=False))
 
@@ -152,12 +155,12 @@ def _neighbourhood(address: Address | None) -> str:
 UNIX = "unix:"
 """How nginx names a peer over a Unix socket; others leave its address empty."""
 
-# An address with or without a port, which may be hidden as an identifier is: RFC 7239, section 6.
+# An address with or without a port; the port may be obfuscated: RFC 7239, section 6.
 _NODE = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<ipv4>[0-9.]+))(?::(?:[0-9]{1,5}|_[\w.-]+))?", re.ASCII)
 
 
 def _address(node: str) -> Address | None:
-    """Return the address of a node, None for what has none: garbage, `unknown`, or an identifier such as `_hidden`."""
+    """Return the address of a node; None for garbage, `unknown`, and obfuscated identifiers such as `_hidden`."""
     if found := _NODE.fullmatch(node):
         node = found["ipv6"] or found["ipv4"]
     try:
@@ -184,12 +187,12 @@ def _trusted_as(address: Address, trusted: Sequence[str]) -> str | None:
 
 
 def _x_forwarded_for(header: str) -> Iterator[str]:
-    """Yield the nodes of X-Forwarded-For, the nearest first. Several lines of it come as one, with commas."""
+    """Yield the nodes of X-Forwarded-For, the nearest first. Servers join several such headers with commas."""
     return (node for entry in reversed(header.split(",")) if (node := entry.strip()))
 
 
-# RFC 7239, section 4, and what many send: blanks around semicolons, and ports and IPv6 without quotes.
-# Each repetition is possessive, so that no header takes long to refuse.
+# RFC 7239, section 4, and what many proxies send: spaces around semicolons, ports and IPv6 without quotes.
+# All repetitions are possessive, so that rejecting a header never takes long.
 _TOKEN = r"[\w!#$%&'*+.^`|~-]++"
 _VALUE = r"""(?:[\w!#$%&'*+.^`|~:\[\]-]++|"(?:[^"\\]|\\.)*+")"""
 _PAIR = re.compile(rf"({_TOKEN})=({_VALUE})", re.ASCII)
@@ -197,9 +200,9 @@ _ELEMENT = re.compile(rf"[ \t]*+(?:{_TOKEN}={_VALUE})?+(?:[ \t]*+;[ \t]*+(?:{_TO
 
 
 def _forwarded(header: str) -> Iterator[str]:
-    """Yield the nodes of Forwarded, the nearest first; for an element without just one node, what is no address.
+    """Yield the nodes of Forwarded, the nearest first; for an element without exactly one node, something else.
 
-    It is read from the right, too: no quote that a client left open at the left then reaches what a proxy added.
+    The text is read from the right as well, so a quote that a client left open can't swallow what a proxy appended.
     """
     end = len(header)
     while end > 0:
@@ -216,7 +219,7 @@ def _forwarded(header: str) -> Iterator[str]:
 
 
 def _start_of_element(header: str, end: int) -> int | None:
-    """Return where the shortest element begins that ends at `end`, None where no element does."""
+    """Return the start of the shortest element that ends at `end`; None if there is none."""
     start = end + 1
     while start > 0:
         start = header.rfind(",", 0, start - 1) + 1

@@ -1,11 +1,11 @@
-"""Who: the identities, which give a request its session id, and the salts of the anonymous one.
+"""The identities, which give a request its session id.
 
-PAGESTATS_IDENTITY names one of three, or the dotted path of a site's own (`Identity` says what that has to be):
+PAGESTATS_IDENTITY names one of these three, or the dotted path of a site's own (see `Identity`):
 
-- `anonymous`: an HMAC of the client's address, the host and the user agent under the salt of the reporting day. It
-  lives one day: when its salt is gone, nobody can tell whose it was, nor join the ids of two days.
+- `anonymous`: an HMAC of the client's address, the host and the user agent, with the salt of the reporting day. It
+  lives one day: once the salt is deleted, nobody can find out whose id it was, or link the ids of two days.
 - `cookie`: a random id in a signed cookie, which lives a year.
-- `client`: the id that a browser sends along and keeps in localStorage.
+- `client`: an id that the browser sends and keeps in localStorage.
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ LIFETIMES = ("day", "lasting")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identified:
-    """Who sent a request: a session id, or else the reason why there is none."""
+    """Who sent a request: a session id, or the reason why the request has no session id."""
 
     session_id: str | None = None
     reason: str = ""
     cookie: Cookie | None = None
 
     def remember(self, response: HttpResponseBase) -> bool:
-        """Set the cookie where the identity gave a new id, and return whether the next request will have this id too.
+        """Set the cookie of a new id, if the identity made one; return whether the next request will have this id too.
 
-        False: the response may be kept for others as well, and the id is never seen again.
+        If not, a cache may give the response to others, so it can't carry the cookie, and the id is never seen again.
         """
         return self.cookie is None or self.cookie.set_on(response)
 
 
 class Identity(Protocol):
-    """What gives a request its session id: the contract for a dotted path in PAGESTATS_IDENTITY.
+    """The contract for a dotted path in PAGESTATS_IDENTITY: it gives a request its session id.
 
-    It is a function, or a class that is made without arguments for each request and then called, with an attribute
-    `lifetime`: "day" when an id is another one on each reporting day, "lasting" when it stays with its browser.
+    It is a function, or a class that is instantiated without arguments for each request and then called. Its attribute
+    `lifetime` is "day" if ids change with each reporting day, "lasting" if a browser keeps its id.
 
         def member(request, *, at, claimed):
             return hash_of(request.user.pk) if request.user.is_authenticated else None
 
         member.lifetime = "lasting"
 
-    The session id that it returns stands for one browser, and should tell nothing of who that is; over 64 characters,
-    it is shortened. None: the hit is not recorded. It may return an `Identified` of its own, with another reason.
-    What it raises is logged, and the page is served all the same.
+    It returns a session id that stands for one browser and should reveal nothing about its user. An id of over 64
+    characters is shortened. If it returns None, the hit is not recorded; to give another reason, it may return an
+    `Identified` of its own. What it raises is logged, and the page is served all the same.
 
-    Arguments:
-        request: as it is after the response was made.
+    Args:
+        request: the request, after the response was made.
         at: the aware datetime of the hit.
-        claimed: None; the identity `client` alone is told the session id that a beacon brought, since anybody can
-            choose it.
+        claimed: the session id in the body of a beacon, for the identity `client` only; None for every other, since
+            any client can choose it.
     """
 
     lifetime: Lifetime
@@ -82,11 +82,13 @@ class Identity(Protocol):
 
 
 def identify(request: HttpRequest, *, at: datetime, claimed: str | None = None) -> Identified:
-    """Return who sent a request, by the identity of the site; a request never raises.
+    """Return who sent a request, by the identity of the site.
 
-    Arguments:
+    Whatever the request is, this raises nothing but what an identity of the site's own raises.
+
+    Args:
         at: the aware datetime of the hit.
-        claimed: the session id that the body of a beacon brought, which the identity `client` alone believes.
+        claimed: the session id in the body of a beacon. Only the identity `client` believes it.
     """
     identity = configured()
     found = identity(request, at=at, claimed=claimed)
@@ -98,19 +100,20 @@ def identify(request: HttpRequest, *, at: datetime, claimed: str | None = None) 
 
 
 def lifetime() -> Lifetime:
-    """Return how long an id lives: "day", a reporting day, or "lasting", for as long as a browser keeps it."""
+    """Return how long an id lives: "day" is one reporting day, "lasting" is as long as the browser keeps it."""
     return configured().lifetime
 
 
 def visitors_label() -> str:
-    """Return what distinct session ids are called, in the language that is active: where an id lives a day, a visitor
-    of a longer range is one of each day, and never "unique".
+    """Return what distinct session ids are called, in the active language.
+
+    Where an id lives one day, the visitors of a longer range are daily visitors, added up: they are never "unique".
     """
     return gettext("Daily visitors") if lifetime() == "day" else gettext("Unique visitors")
 
 
 def configured() -> Identity:
-    """Return the identity of the site. Raise `ImproperlyConfigured` when its dotted path leads to none."""
+    """Return the identity of the site; raise `ImproperlyConfigured` if its dotted path can't be used."""
     name = conf.IDENTITY
     setting = Settings.IDENTITY.name
     if name in _IDENTITIES:
@@ -127,11 +130,11 @@ def configured() -> Identity:
     identity = identity() if isinstance(identity, type) else identity
     if not callable(identity):
         raise ImproperlyConfigured(f"{setting} is {name!r}, which cannot be called. Use a function or a class.")
-    return cast(Identity, identity)  # as far as can be told without calling it
+    return cast(Identity, identity)  # as far as is known before it is called
 
 
 def refuse_other_arguments() -> None:
-    """Raise `ImproperlyConfigured` when the identity of the site can't be called as `Identity` says."""
+    """Raise `ImproperlyConfigured` if the identity of the site doesn't take the arguments of `Identity`."""
     identity = configured()
     try:
         inspect.signature(identity).bind(None, at=None, claimed=None)
@@ -146,16 +149,16 @@ ID_CHARACTERS = 32
 
 
 class Anonymous:
-    """Know a browser again for a day, by nothing that is kept.
+    """Recognise a browser for one day, without storing anything about it.
 
-    Within the dedup window after midnight an id of yesterday's salt is kept if it was seen in that window, so that a
-    reload over midnight is a repeat like any other.
+    Within the dedup window after midnight, a browser keeps the id that yesterday's salt gave it if it was seen with
+    that id within the window: a reload across midnight is a repeat like any other.
     """
 
     lifetime: Lifetime = "day"
 
     def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
-        """Return the anonymous id; `no_address` or `bad_host` when the request lacks one of its parts."""
+        """Return the anonymous id, or the reason `no_address` or `bad_host` if the request lacks one of its parts."""
         address = client_address(request)
         if address is None:
             return Identified(reason="no_address")
@@ -164,13 +167,13 @@ class Anonymous:
         except DisallowedHost:
             return Identified(reason="bad_host")
         agent = request.META.get("HTTP_USER_AGENT", "")
-        # The agent, which may hold anything, comes last: no other client can be put together with it.
+        # The agent may contain anything, so it comes last: no agent can imitate another client.
         client = "\0".join([client_network(address), host, agent]).encode(errors="surrogatepass")
         return Identified(session_id=_over_midnight(client, at))
 
 
 def _over_midnight(client: bytes, at: datetime) -> str:
-    """Return today's id of a client, or yesterday's for who came before midnight and is still here."""
+    """Return today's id of a client, or yesterday's id if the client came before midnight and is still here."""
     salts = day_salts.at(at)
     if salts.yesterday is not None and at - salts.begin < conf.DEDUP_WINDOW:
         yesterday = _digest(salts.yesterday, client)
@@ -195,17 +198,17 @@ HEADERS_FOR_SHARED_CACHES = ("CDN-Cache-Control", "Surrogate-Control")  # they o
 
 
 class ByCookie:
-    """Know a browser again for a year, by a cookie of the site's own with a random id.
+    """Recognise a browser for a year, by a first-party cookie with a random id.
 
-    The id is signed with the SECRET_KEY: nobody can choose one. Who sends none, or a forged one, is a new visitor, so
-    that a browser which refuses cookies is one with each page. The year is counted from the first visit; later ones do
-    not set the cookie again.
+    The id is signed with the SECRET_KEY, so a client can't choose one. A request without a valid cookie counts as a new
+    visitor, so a browser that rejects cookies is a new visitor on every page. The year begins with the first visit;
+    later visits don't set the cookie again.
     """
 
     lifetime: Lifetime = "lasting"
 
     def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
-        """Return the id of the cookie, or a new one, which `remember` then puts into a cookie."""
+        """Return the id in the cookie, or a new id, which `remember` then puts into a cookie."""
         signer = Signer(salt="pagestats.identity.cookie")
         sent = request.COOKIES.get(COOKIE_NAME, "")
         if _SIGNED_ID.fullmatch(sent):
@@ -218,7 +221,7 @@ class ByCookie:
 
 
 def id_in_cookie(text: str) -> str:
-    """Return the session id in the value of the cookie, as its reader sees it, and any other text as it is."""
+    """Return the session id in the value of a cookie, as a browser shows it; any other text is returned unchanged."""
     return text.partition(":")[0] if _SIGNED_ID.fullmatch(text) else text
 
 
@@ -232,9 +235,9 @@ class Cookie:
     def set_on(self, response: HttpResponseBase) -> bool:
         """Set the cookie and return True, unless a shared cache may give the response, and so the id, to others.
 
-        That is what `public`, `s-maxage` or a header for CDNs asks for, and what a 304 may be the answer to. The cookie
-        then waits for another response. Any other that it is set on is made `private`, since a cache may keep it even
-        when nothing was said: the first page of each browser, and no later one.
+        `public`, `s-maxage` and headers for CDNs allow that, and a 304 may answer a request for such a response. The
+        cookie then waits for another response. A response with the cookie is made `private`, since a cache may store
+        even a response without such headers. That is the first page of each browser, and no later one.
         """
         if _is_for_all(response):
             return False
@@ -246,7 +249,7 @@ class Cookie:
 
 
 def _is_for_all(response: HttpResponseBase) -> bool:
-    """Tell whether a cache may keep a response for others than who asked."""
+    """Return whether a cache may give a response to other clients."""
     if response.status_code == 304:
         return True
     directives = {
@@ -260,17 +263,17 @@ def _is_for_all(response: HttpResponseBase) -> bool:
     )
 
 
-# Those of a UUID and of what else a browser makes random ids with; "null" and "undefined" are too short to be one.
+# The characters of UUIDs and other random ids that browsers make. "null" and "undefined" are too short.
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}")
 
 
 class ByClient:
-    """Know a browser again by the id that it sends and keeps: only a beacon brings one, a page alone does not."""
+    """Recognise a browser by the id that it keeps and sends with its beacons. A request for a page has no id."""
 
     lifetime: Lifetime = "lasting"
 
     def __call__(self, request: HttpRequest, *, at: datetime, claimed: str | None) -> Identified:
-        """Return the id that was sent; `no_session_id` or `bad_session_id` where none was, or none that can be one."""
+        """Return the id that was sent, or the reason `no_session_id` or `bad_session_id`."""
         if not claimed:
             return Identified(reason="no_session_id")
         if not isinstance(claimed, str) or not _CLIENT_ID.fullmatch(claimed):

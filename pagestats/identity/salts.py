@@ -1,4 +1,4 @@
-"""The salts of the anonymous identity: one secret for each reporting day, deleted two days later."""
+"""The salts of the anonymous identity: one random secret for each reporting day, deleted two days later."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class DaySaltCache:
         self._salts: DaySalts | None = None
 
     def at(self, at: datetime) -> DaySalts:
-        """Return the salts of the reporting day of an instant; the first to ask on a day makes its salt.
+        """Return the salts of the reporting day of an instant. The first request of a day makes its salt.
 
-        Threads that ask together wait for the one of them that reads.
+        Threads that need the salts at the same moment wait for one of them to read.
         """
         if known := self._known(at):
             return known
@@ -54,12 +54,12 @@ class DaySaltCache:
         return salts if salts is not None and salts.begin <= at < salts.end else None
 
     def clear(self) -> None:
-        """Forget the salts: the next one who asks reads them again."""
+        """Forget the salts: the next request reads them again."""
         self._salts = None
 
 
 def read_salts(at: datetime) -> DaySalts:
-    """Read the salts of a day, and make the day's own if nobody has."""
+    """Read the salts of the reporting day of an instant, and make its own if there is none yet."""
     using = router.db_for_write(Salt)
     zone = Calendar.zone_of(Calendar.objects.using(using))
     today = day_of(at, zone)
@@ -78,9 +78,9 @@ def _secrets(salts: Iterable[Salt]) -> dict[date, bytes]:
 
 
 def _make_salt(day: date, kept: QuerySet[Salt], *, using: str) -> dict[date, bytes]:
-    """Make the salt of a day unless there is one, delete all that have expired, and return those kept.
+    """Make the salt of a day unless there is one, delete the expired ones, and return those that are kept.
 
-    The first statement is a write: a second process waits here for the first, and takes over its salt.
+    The first statement is a write: a second process waits here for the first one, and uses its salt.
     """
     salts = Salt.objects.using(using)
     salts.bulk_create([Salt(day=day, secret=secrets.token_bytes(SECRET_BYTES))], ignore_conflicts=True)

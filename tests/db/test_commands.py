@@ -276,7 +276,7 @@ def test_the_doctor_explains_the_stats_on_one_screen():
         "reporting zone: Europe/Amsterdam",
         "rollups: immediate; page views kept for ever",
         "trusted proxies: loopback, private, link-local, unix",
-        "The client is 203.0.113.9: the nearest of X-Forwarded-For that is no trusted proxy.",
+        "The client is 203.0.113.9: the nearest address in X-Forwarded-For that is not a trusted proxy.",
         "none (no anonymous ids yet)",
         "1 page view pending",
         "pagestats clean-up: not made yet",

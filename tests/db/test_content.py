@@ -470,12 +470,12 @@ def test_a_source_that_works_has_no_fault(source, settings, changes):
         ),
         (
             {"slug": "slug", "title": "headline"},
-            "has the title 'headline', which is no field of blog.Post.",
+            "has the title 'headline', which is not a field of blog.Post.",
             "Cannot resolve keyword 'headline' into field. Choices are: ",
         ),
         (
             {"slug": "sluk"},
-            "has the slug 'sluk', which is no field of blog.Post.",
+            "has the slug 'sluk', which is not a field of blog.Post.",
             "Cannot resolve keyword 'sluk' into field. Choices are: ",
         ),
         (
@@ -490,12 +490,12 @@ def test_a_source_that_works_has_no_fault(source, settings, changes):
         ),
         (
             {"slug": "slug", "published": {"published": "perhaps"}},
-            "compares the published lookup 'published' with 'perhaps', which it can't.",
+            "compares the published lookup 'published' with 'perhaps', which is impossible.",
             "“perhaps” value must be either True or False.",
         ),
         (
             {"slug": "slug", "published": {"pk": "one"}},
-            "compares the published lookup 'pk' with 'one', which it can't.",
+            "compares the published lookup 'pk' with 'one', which is impossible.",
             "Field 'id' expected a number but got 'one'.",
         ),
         (
@@ -521,12 +521,12 @@ def test_a_source_that_works_has_no_fault(source, settings, changes):
         (
             {"url_name": "by-id", "arguments": {"id": "pk"}},
             "has the arguments 'id', which the URL patterns of 'by-id' do not capture together.",
-            "By name, they capture decoration, pk or pk.",
+            "They capture decoration, pk or pk by name.",
         ),
         (
             {"url_name": "positional", "arguments": {"slug": "slug"}},
             "has the arguments 'slug', which the URL patterns of 'positional' do not capture together.",
-            "By name, they capture nothing.",
+            "They capture nothing by name.",
         ),
     ],
     ids=str,

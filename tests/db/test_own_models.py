@@ -484,9 +484,9 @@ def test_a_path_that_is_longer_than_those_stored_is_not_guessed(db, source):
         ({"url_name": "regular", "arguments": {"slug": "slug"}}, "'slug' is captured by a regular expression"),
         ({"url_name": "two", "arguments": {"slug": "slug"}}, "2 URL patterns of 'two'"),
         ({"url_name": "by-str", "arguments": {}}, "capture other arguments than none"),
-        ({"url_name": "by-str", "arguments": {"slug": "slug__startswith"}}, "is no equality"),
+        ({"url_name": "by-str", "arguments": {"slug": "slug__startswith"}}, "is not an equality"),
         ({"url_name": "by-str", "arguments": {"slug": "created"}}, "is a DateTimeField"),
-        ({"url_name": "by-str", "arguments": {"slug": "nothing"}}, "is no field of blog.Post"),
+        ({"url_name": "by-str", "arguments": {"slug": "nothing"}}, "is not a field of blog.Post"),
         ({"url_name": "nowhere:by-str", "arguments": {"slug": "slug"}}, "no URL namespace 'nowhere'"),
     ],
 )

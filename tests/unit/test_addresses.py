@@ -263,10 +263,10 @@ def test_nothing_is_said_of_what_is_in_order(caplog):
 @pytest.mark.parametrize(
     ("meta", "words"),
     [
-        (a_meta(peer=CLIENT), "The client is 203.0.113.7: the peer, which is no trusted proxy."),
+        (a_meta(peer=CLIENT), "The client is 203.0.113.7: the peer, which is not a trusted proxy."),
         (
             a_meta(peer=CLIENT, forwarded_for=OTHER),
-            "The client is 203.0.113.7: the peer, which is no trusted proxy. Its X-Forwarded-For is not believed.",
+            "The client is 203.0.113.7: the peer, which is not a trusted proxy. Its X-Forwarded-For is not believed.",
         ),
         (
             a_meta(),
@@ -280,25 +280,26 @@ def test_nothing_is_said_of_what_is_in_order(caplog):
         ),
         (
             a_meta(forwarded_for=f"{OTHER}, {CLIENT}, 10.0.0.3"),
-            "The client is 203.0.113.7: the nearest of X-Forwarded-For that is no trusted proxy. "
+            "The client is 203.0.113.7: the nearest address in X-Forwarded-For that is not a trusted proxy. "
             "The way to it: 127.0.0.1 (trusted: loopback), 10.0.0.3 (trusted: private).",
         ),
         (
             a_meta(peer="unix:", forwarded="for=10.0.0.5"),
-            "The client is 10.0.0.5: the farthest of Forwarded, all of which are trusted. "
+            "The client is 10.0.0.5: the farthest address in Forwarded: all of them are trusted. "
             "The way to it: a Unix socket (trusted: unix), 10.0.0.5 (trusted: private).",
         ),
         (
             a_meta(forwarded_for=f"{CLIENT}, <b>"),
-            "The client is 127.0.0.1: X-Forwarded-For is believed up to '<b>', which is no address. "
+            "The client is 127.0.0.1: X-Forwarded-For is believed up to '<b>', which is not an address. "
             "The way to it: 127.0.0.1 (trusted: loopback).",
         ),
         (
             a_meta(forwarded_for=CLIENT, forwarded=f"for={OTHER}"),
-            "The client is 127.0.0.1. The headers disagree: neither is believed. "
-            "By X-Forwarded-For: The client is 203.0.113.7: the nearest of X-Forwarded-For that is no trusted proxy. "
+            "The client is 127.0.0.1. The headers disagree, so neither is believed. "
+            "By X-Forwarded-For: The client is 203.0.113.7: the nearest address in X-Forwarded-For that is not a "
+            "trusted proxy. "
             "The way to it: 127.0.0.1 (trusted: loopback). "
-            "By Forwarded: The client is 198.51.100.9: the nearest of Forwarded that is no trusted proxy. "
+            "By Forwarded: The client is 198.51.100.9: the nearest address in Forwarded that is not a trusted proxy. "
             "The way to it: 127.0.0.1 (trusted: loopback).",
         ),
         (a_meta(peer="?"), "The client has no address. The peer is '?': no address, and not trusted."),

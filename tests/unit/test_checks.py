@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 from types import ModuleType
 
@@ -7,8 +8,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.urls import clear_url_caches, include, path
 
-from pagestats.checks import check_reporting_zone
+from pagestats.checks import CHECKS, check_reporting_zone
 from pagestats.conf import Settings, conf
+from tests import ROOT
 
 WRONG = {
     "ENABLED": "yes",
@@ -287,3 +289,8 @@ def test_a_client_path_that_no_path_can_match_is_told(settings, pattern):
     assert f"{pattern!r}, which matches no path, because every path begins with a slash" in message.msg
     settings.PAGESTATS_CLIENT_PATHS = [r"/docs/.*", r"^/app/.*", r"(/en)?/app", ".*"]
     assert ours() == []
+
+
+def test_every_entry_of_the_table_is_reported_somewhere():
+    code = "".join((ROOT / "pagestats" / name).read_text() for name in ("checks.py", "model_admin.py"))
+    assert set(re.findall(r'message\("([EW]\d+)"', code)) == CHECKS.keys()
