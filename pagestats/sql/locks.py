@@ -7,8 +7,8 @@ Every transaction that writes locks rows in this order. It may leave tables out;
    session, at a time when there is nothing for the others to lock.
 1. The active session (`ActiveSession`) of a page view that comes with a heartbeat. A heartbeat alone is one statement.
 2. The sessions (`Visitor`), sorted by id: by `lock_sessions`, as the first statement of a transaction, or by the guard
-   of `swap`, which swaps the version. This is the lock of everything that is derived from one session, so two writers
-   meet in the tables below only on rows that many sessions share.
+   of `write_if_unchanged`, which compares and raises the version. This is the lock of everything that is derived from
+   one session, so two writers meet in the tables below only on rows that many sessions share.
 3. The seals (`Seal`) that a late view opens.
 4. The page totals (`PageTotal`), sorted by path.
 5. The returns (`Return`), sorted by (dimension, value, previous day, day).

@@ -152,12 +152,12 @@ def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
     write([Insert(LOCK, [(session_id, 1) for session_id in set(session_ids)])], using=using)
 
 
-def can_swap(using: str) -> bool:
+def can_write_if_unchanged(using: str) -> bool:
     """Tell whether a database says how many rows a swap changed. MySQL counts those that it left alone as well."""
     return dialect_of(connections[using]).reports_changed_rows
 
 
-def swap(
+def write_if_unchanged(
     guards: Sequence[Insert], inserts: Iterable[Insert] = (), *, last: Insert | None = None, using: str
 ) -> int | None:
     """Write rows if each row of `guards` is as it was when it was read, which their targets tell.
