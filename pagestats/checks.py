@@ -49,7 +49,7 @@ CHECKS = {
     "E001": Check("A setting has a value that it does not take", "{fault}", "{hint}"),
     "E002": Check(
         "`USE_TZ` is off",
-        "USE_TZ is False: when summer time ends, the local times of one hour occur twice, and page views are ambiguous.",
+        "USE_TZ is False: when summer time ends, one hour occurs twice, and its page views would be ambiguous.",
         "Set USE_TZ = True, Django's default.",
     ),
     "E003": Check("A content source names a model, a field or a URL that does not exist", "{fault}", "{hint}"),

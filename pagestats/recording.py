@@ -1,7 +1,7 @@
 """The writers of live data: page views and heartbeats.
 
-What is stored around a hit is read once, without a lock. Then the hit is judged, and written if nobody else wrote
-anything of its session in between; else all is looked at again, in the end under the lock of the session.
+The state around a hit is read once, without a lock. The hit is then judged, and written only if no other writer has
+changed its session in between. Otherwise the state is read again; after a few attempts, under the lock of the session.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pagestats.conf import conf
 from pagestats.days import day_of
 from pagestats.hits import Hit
 from pagestats.models import ActiveSession, Calendar, PageView, Visitor
-from pagestats.sql import Insert, Surroundings, Target
+from pagestats.sql import Insert, SessionState, Target
 
 HITS_IN_A_TRANSACTION = 1_000
-LOOKS_WITHOUT_A_LOCK = 3
-LOOKS_AT_A_SESSION = 5
+ATTEMPTS_WITHOUT_LOCK = 3
+HEARTBEAT_ATTEMPTS = 5
 
 Heartbeat = Literal["created", "updated", "skipped"]
 
@@ -52,7 +52,7 @@ def record_page_view(hit: Hit, *, patience: float = inf) -> PageView | None:
     Otherwise the view is stored and every rollup moves with it, in one transaction; with PAGESTATS_ROLLUPS "deferred"
     it is stored pending.
 
-    Arguments:
+    Args:
         patience: seconds after which a write that failed on a lock is not tried again, where somebody waits for it.
 
     Raises `rollups.SealedDay` when the page views of its reporting day were pruned.
@@ -91,7 +91,7 @@ def record_visit(hit: Hit, *, patience: float = inf) -> bool:
 
     The same as `record_page_view` and `record_heartbeat`, with one look at the session for both.
 
-    Arguments:
+    Args:
         patience: as theirs.
     """
     return bool(_record([hit], beats=True, patience=patience).counted)
@@ -113,14 +113,14 @@ def _record(hits: Sequence[Hit], *, beats: bool = False, patience: float = inf) 
     """
     using = router.db_for_write(PageView)
     if len(hits) == 1:
-        one = _record_one if sql.can_swap(using) else _record_one_locked
+        one = _record_one if sql.can_write_if_unchanged(using) else _record_one_locked
         return sql.retrying(partial(one, hits[0], beats=beats, using=using), using=using, patience=patience)
     return sql.transact(partial(_store, hits, using=using), using=using) if hits else Recorded()
 
 
 def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
-    """Look without a lock; what is no repeat is looked at again and written under that of its session."""
-    [near] = sql.look([hit], using=using)
+    """Load without a lock; if the hit is no repeat, load again and write under the lock of its session."""
+    [near] = sql.load_state([hit], using=using)
     if beats and _is_beat_due(hit, near):
         _beat(hit, using=using)
     if _is_repeat(hit, *near.all):
@@ -130,22 +130,22 @@ def _record_one_locked(hit: Hit, *, beats: bool, using: str) -> Recorded:
 
 
 def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
-    """Look and write without a lock, as long as nobody else writes something of the session in between."""
-    for _ in range(LOOKS_WITHOUT_A_LOCK):
-        [near] = sql.look([hit], using=using)
+    """Load and write without a lock; after a few attempts that another writer overtook, under the session's lock."""
+    for _ in range(ATTEMPTS_WITHOUT_LOCK):
+        [near] = sql.load_state([hit], using=using)
         due = [_beat_of(hit, near)] if beats and _is_beat_due(hit, near) else []
         if _is_repeat(hit, *near.all):
-            if not due or sql.swap(due, using=using) is not None:
+            if not due or sql.write_if_unchanged(due, using=using) is not None:
                 return Recorded()
         elif _stay_pending(near):
-            if (key := _swap(hit, near, due, is_pending=True, using=using)) is not None:
+            if (key := _write_unless_changed(hit, near, due, is_pending=True, using=using)) is not None:
                 return Recorded([hit], key, are_pending=True)
         elif near.zone is None:
             rollups.fix_reporting_zone(near, using=using)
         elif rollups.are_before_pruning([hit], near):
             rollups.refuse_sealed_days([hit], near)
             break  # the seals that it opens are written in one transaction with it
-        elif (key := _swap(hit, near, due, is_pending=False, using=using)) is not None:
+        elif (key := _write_unless_changed(hit, near, due, is_pending=False, using=using)) is not None:
             return Recorded([hit], key)
     if beats:
         _beat(hit, using=using)
@@ -153,9 +153,13 @@ def _record_one(hit: Hit, *, beats: bool, using: str) -> Recorded:
         return _store([hit], using=using)
 
 
-def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, is_pending: bool, using: str) -> int | None:
-    """Write a hit that was judged, unless something was written of its session since, or days are no longer reckoned
-    alike, or were sealed: then return None.
+def _write_unless_changed(
+    hit: Hit, near: SessionState, beats: Sequence[Insert], *, is_pending: bool, using: str
+) -> int | None:
+    """Write a hit that was judged, and return the key of its page view.
+
+    Returns None, and writes nothing of the view, if its session has changed since, or the reporting zone, or if its day
+    was sealed.
     """
     figures, visitors = _figures([hit], [near], is_pending=is_pending, using=using)
     seen = visitors.get(hit.session_id, (near.first_seen, near.last_day))
@@ -166,13 +170,13 @@ def _swap(hit: Hit, near: Surroundings, beats: Sequence[Insert], *, is_pending: 
         version = Insert(VERSION_OF_UNSEALED_DAY, [row], day_of(hit.at, Calendar.zone_named(near.zone)))
     else:
         version = Insert(VERSION_IN_ZONE, [row], near.zone)
-    return sql.swap([*beats, version], figures, last=_rows([hit], is_pending=is_pending), using=using)
+    return sql.write_if_unchanged([*beats, version], figures, last=_rows([hit], is_pending=is_pending), using=using)
 
 
 def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
     """Store hits in the open transaction: lock their sessions, judge them by what is there now, write."""
     sql.lock_sessions((hit.session_id for hit in hits), using=using)
-    counted, around = _counted(hits, sql.look(hits, using=using))
+    counted, around = _counted(hits, sql.load_state(hits, using=using))
     if not counted:
         return Recorded()
     if not (stay_pending := _stay_pending(around[0])):
@@ -185,13 +189,13 @@ def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
     return Recorded(counted, last_key, stay_pending)
 
 
-def _stay_pending(calendar: Surroundings) -> bool:
+def _stay_pending(calendar: SessionState) -> bool:
     """Tell whether views are to stay pending: the site has it so, or its rollups are being rebuilt."""
     return bool(calendar.next_zone) or conf.ROLLUPS == "deferred"
 
 
 def _figures(
-    hits: Sequence[Hit], around: Sequence[Surroundings], *, is_pending: bool, using: str
+    hits: Sequence[Hit], around: Sequence[SessionState], *, is_pending: bool, using: str
 ) -> tuple[list[Insert], dict[str, tuple[datetime, date]]]:
     """Return what hits add to the stored figures, and when those of their sessions that it changes were seen."""
     if is_pending:
@@ -205,7 +209,7 @@ def _rows(hits: Sequence[Hit], *, is_pending: bool) -> Insert:
     return Insert(VIEWS, [(hit.path, hit.page_type, hit.session_id, hit.at, not is_pending) for hit in hits])
 
 
-def _counted(hits: Sequence[Hit], around: Sequence[Surroundings]) -> tuple[list[Hit], list[Surroundings]]:
+def _counted(hits: Sequence[Hit], around: Sequence[SessionState]) -> tuple[list[Hit], list[SessionState]]:
     """Return those of some hits, in order of time, that repeat neither a stored view nor one of these; and what is
     stored around them.
     """
@@ -232,7 +236,7 @@ def record_heartbeat(hit: Hit, *, patience: float = inf) -> Heartbeat:
     PAGESTATS_HEARTBEAT_DEDUP is "skipped", and so is a heartbeat older than the last one: `last_seen` never goes back.
     Any other is "updated".
 
-    Arguments:
+    Args:
         patience: seconds after which a write that failed on a lock is not tried again, where somebody waits for it.
     """
     using = router.db_for_write(PageView)
@@ -240,15 +244,15 @@ def record_heartbeat(hit: Hit, *, patience: float = inf) -> Heartbeat:
 
 
 def _beat(hit: Hit, *, using: str) -> Heartbeat:
-    """Look, decide, and write only if nobody wrote in between; else look again."""
-    for _ in range(LOOKS_AT_A_SESSION):
+    """Load, decide, and write only if nothing has changed in between; otherwise start again."""
+    for _ in range(HEARTBEAT_ATTEMPTS):
         known = _active_session(hit.session_id, using=using)
         path, last_seen = known[0] if known else (None, None)
         if path is not None and last_seen is not None and not _is_due(hit, path, last_seen):
             return "skipped"
-        if sql.can_swap(using):
+        if sql.can_write_if_unchanged(using):
             beat = Insert(BEATS, [(hit.session_id, hit.path, hit.at)], last_seen)
-            is_written = sql.swap([beat], using=using) is not None
+            is_written = sql.write_if_unchanged([beat], using=using) is not None
         elif path is None or last_seen is None:
             is_written = _created(hit, using=using)
         else:
@@ -263,11 +267,11 @@ def _active_session(session_id: str) -> QuerySet[Any, Any]:
     return ActiveSession.objects.filter(session_id=session_id).order_by().values_list("current_path", "last_seen")
 
 
-def _is_beat_due(hit: Hit, near: Surroundings) -> bool:
+def _is_beat_due(hit: Hit, near: SessionState) -> bool:
     return near.active_on is None or near.last_seen is None or _is_due(hit, near.active_on, near.last_seen)
 
 
-def _beat_of(hit: Hit, near: Surroundings) -> Insert:
+def _beat_of(hit: Hit, near: SessionState) -> Insert:
     """Return the heartbeat of a hit, to be written unless another one comes before it."""
     return Insert(BEATS, [(hit.session_id, hit.path, hit.at)], near.last_seen)
 

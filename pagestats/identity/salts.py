@@ -69,7 +69,7 @@ def read_salts(at: datetime) -> DaySalts:
     stored = _secrets(kept)
     if today not in stored:
         make = partial(_make_salt, today, kept, using=using)
-        stored = sql.transact(make, using=using, patience=sql.PATIENCE_OF_A_PAGE)
+        stored = sql.transact(make, using=using, patience=sql.REQUEST_RETRY_SECONDS)
     return DaySalts(start_of(today, zone), start_of(tomorrow, zone), stored[today], stored.get(yesterday))
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pagestats.hits import Hit
 from pagestats.recording import record_heartbeat, record_page_view, record_visit
-from pagestats.sql import PATIENCE_OF_A_PAGE
+from pagestats.sql import REQUEST_RETRY_SECONDS
 from pagestats.tallies import RECORDED, REPEAT
 
 
@@ -38,15 +38,15 @@ class Immediate:
 
     def visit(self, hit: Hit) -> Outcome:
         """Record a page view and a heartbeat."""
-        return Outcome.RECORDED if record_visit(hit, patience=PATIENCE_OF_A_PAGE) else Outcome.REPEAT
+        return Outcome.RECORDED if record_visit(hit, patience=REQUEST_RETRY_SECONDS) else Outcome.REPEAT
 
     def page_view(self, hit: Hit) -> Outcome:
         """Record a page view."""
-        return Outcome.REPEAT if record_page_view(hit, patience=PATIENCE_OF_A_PAGE) is None else Outcome.RECORDED
+        return Outcome.REPEAT if record_page_view(hit, patience=REQUEST_RETRY_SECONDS) is None else Outcome.RECORDED
 
     def heartbeat(self, hit: Hit) -> None:
         """Record a heartbeat."""
-        record_heartbeat(hit, patience=PATIENCE_OF_A_PAGE)
+        record_heartbeat(hit, patience=REQUEST_RETRY_SECONDS)
 
 
 immediate = Immediate()

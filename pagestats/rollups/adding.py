@@ -17,7 +17,7 @@ from pagestats.days import day_of
 from pagestats.dimensions import PAGE, WHOLE_SITE, Key, keys
 from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Seal, Visitor
 from pagestats.rollups.figures import Days, Figure, change
-from pagestats.sql import Insert, Surroundings, Target, View
+from pagestats.sql import Insert, SessionState, Target, View
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,12 +42,12 @@ class SealedDay(ValueError):
     """A view is on a reporting day whose page views were pruned."""
 
 
-def addition(views: Sequence[View], around: Sequence[Surroundings], *, using: str) -> Addition:
+def addition(views: Sequence[View], around: Sequence[SessionState], *, using: str) -> Addition:
     """Return what views that are not rolled up yet add to the rollups. Nothing is written.
 
-    Nobody else may write anything of their sessions between the moment at which `sql.look` read what is `around` them
-    and the one at which this is added: hold the locks of the sessions, or swap their versions. The reporting zone is
-    fixed before: see `fix_reporting_zone`. Whoever adds this opens the seals, too: see `open_seals`.
+    No other writer may change their sessions between `sql.load_state` and the write that adds this: hold the locks of
+    the sessions, or write only if their versions are unchanged. Fix the reporting zone first (`fix_reporting_zone`),
+    and open the seals in the same transaction (`open_seals`).
 
     Args:
         views: hits, or stored page views.
@@ -140,7 +140,7 @@ class _Placed(NamedTuple):
     """A new view, what is stored around it, and the reporting day it is on."""
 
     view: View
-    near: Surroundings
+    near: SessionState
     day: date
 
 
@@ -202,7 +202,7 @@ def _stored_views(
     return found
 
 
-def refuse_sealed_days(views: Sequence[View], calendar: Surroundings) -> None:
+def refuse_sealed_days(views: Sequence[View], calendar: SessionState) -> None:
     """Raise `SealedDay` if a view is on a reporting day whose page views were pruned."""
     if calendar.sealed_before is None or calendar.zone is None:
         return
@@ -214,14 +214,14 @@ def refuse_sealed_days(views: Sequence[View], calendar: Surroundings) -> None:
         )
 
 
-def are_before_pruning(views: Sequence[View], calendar: Surroundings) -> bool:
+def are_before_pruning(views: Sequence[View], calendar: SessionState) -> bool:
     """Tell whether one of some views is of an earlier day than that on which page views were pruned last."""
     if calendar.sealed_on is None:
         return False
     return _earliest_day(views, calendar) < calendar.sealed_on
 
 
-def open_seals(views: Sequence[View], calendar: Surroundings, *, using: str) -> None:
+def open_seals(views: Sequence[View], calendar: SessionState, *, using: str) -> None:
     """Note with the seals that some views come later than the pruning of the days before them.
 
     Call it in the transaction that adds the views, once nobody else can write anything of their sessions: a seal that
@@ -232,11 +232,11 @@ def open_seals(views: Sequence[View], calendar: Surroundings, *, using: str) -> 
         Seal.unguarded.using(using).filter(open_from__gt=day).update(open_from=day)
 
 
-def _earliest_day(views: Sequence[View], calendar: Surroundings) -> date:
+def _earliest_day(views: Sequence[View], calendar: SessionState) -> date:
     return day_of(min(view.at for view in views), Calendar.zone_named(calendar.zone))
 
 
-def fix_reporting_zone(calendar: Surroundings, *, using: str) -> Surroundings:
+def fix_reporting_zone(calendar: SessionState, *, using: str) -> SessionState:
     """Store the zone of the site as the one in which days are reckoned, unless one is stored.
 
     Returns the same surroundings, with the zone that is stored now.

@@ -100,9 +100,9 @@ def chunks(
     """
     columns = list(dict.fromkeys(["pk", "session_id", by]))
     reached: Any = None
-    turns = sql.Turns(using)
+    throttle = sql.WriteThrottle(using)
     while True:
-        turns.rest()
+        throttle.pause()
         left = views() if reached is None else views().filter(**{f"{by}__gte": reached})
         found = list(left.order_by(*dict.fromkeys([by, "pk"])).values_list(*columns)[:size])
         if found:

@@ -157,7 +157,7 @@ def _roll_up(chunk: Sequence[tuple[int, str]], *, using: str) -> tuple[int, int]
     taken: list[Any] = list(found)
     if not taken:
         return 0, 0
-    around = sql.look(taken, using=using)
+    around = sql.load_state(taken, using=using)
     if around[0].next_zone:
         raise RebuildUnderWay
     around[0] = fix_reporting_zone(around[0], using=using)

@@ -1,4 +1,4 @@
-"""Look around views, and rank pages: what the ORM would ask in several statements, or for one view at a time."""
+"""Load the state around views, and rank pages: what the ORM would ask in several statements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class View(Protocol):
         """The instant of the view, which is aware."""
 
 
-class Nearest(NamedTuple):
+class Neighbours(NamedTuple):
     """When the session of a view saw its path last before, and next after it.
 
     A stored view of exactly the same instant is both.
@@ -46,11 +46,11 @@ class Nearest(NamedTuple):
     next: datetime | None
 
 
-class Surroundings(NamedTuple):
+class SessionState(NamedTuple):
     """What is stored around a view: all that its judge, the rollups and a heartbeat need to know."""
 
-    all: Nearest
-    rolled_up: Nearest
+    all: Neighbours
+    rolled_up: Neighbours
     first_seen: datetime | None
     last_day: date | None
     last_sealed_day: date | None
@@ -64,35 +64,35 @@ class Surroundings(NamedTuple):
     last_seen: datetime | None
 
 
-def look(views: Sequence[View], *, using: str) -> list[Surroundings]:
-    """Return the surroundings of each of some views, in their order, as they are committed now."""
+def load_state(views: Sequence[View], *, using: str) -> list[SessionState]:
+    """Return the state around each of some views, in their order, as it is committed now."""
     connection = connections[using]
     dialect = dialect_of(connection)
     with fast_cursor(connection) as cursor:
-        if len(views) == 1 and dialect is POSTGRESQL and (near := _look_briefly(views[0], cursor, connection)):
+        if len(views) == 1 and dialect is POSTGRESQL and (near := _load_one(views[0], cursor, connection)):
             return [near]
         lock = dialect.lock_clause(connection)
-        around: list[Surroundings] = []
+        around: list[SessionState] = []
         for some in batches(views, len(_PARAMS), connection):
-            statement = _looking(dialect.views(len(some), connection), dialect, lock)
+            statement = _statement(dialect.views(len(some), connection), dialect, lock)
             cursor.execute(statement, _params(some, dialect, connection))
             rows = sorted(cursor.fetchall()) if len(some) > 1 else cursor.fetchall()
             for row in converted(rows, _TYPES, connection):
-                around.append(Surroundings(Nearest(*row[1:3]), Nearest(*row[3:5]), *row[5:]))
+                around.append(SessionState(Neighbours(*row[1:3]), Neighbours(*row[3:5]), *row[5:]))
     return around
 
 
-def _look_briefly(view: View, cursor: Any, connection: BaseDatabaseWrapper) -> Surroundings | None:
-    """Return the surroundings of one view; None if a pending view stands next to it, and more is to be asked.
+def _load_one(view: View, cursor: Any, connection: BaseDatabaseWrapper) -> SessionState | None:
+    """Return the state around one view; None if a view next to it is pending, since more must be read then.
 
     PostgreSQL plans this statement in half the time of the other, wherever it plans it each time.
     """
     session_id, path, at = view.session_id, view.path, view.at
     params = [session_id, session_id, session_id, path, at, session_id, path, at]
-    plans.execute(cursor, _LOOKING_BRIEFLY, params, connection)
+    plans.execute(cursor, _ONE_STATE, params, connection)
     [(all_are_rolled_up, previous, following, *rest)] = cursor.fetchall()
-    near = Nearest(previous, following)
-    return Surroundings(near, near, *rest) if all_are_rolled_up else None
+    near = Neighbours(previous, following)
+    return SessionState(near, near, *rest) if all_are_rolled_up else None
 
 
 def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
@@ -131,8 +131,8 @@ _ACTIVE_SESSIONS = f"{ActiveSession._meta.db_table} active"
 
 
 @lru_cache(maxsize=1024)
-def _looking(hits: str, dialect: Dialect, lock: str) -> str:
-    """Return the statement that looks around the views of a table `hit`."""
+def _statement(hits: str, dialect: Dialect, lock: str) -> str:
+    """Return the statement that loads the state around the views of a table `hit`."""
     joins = _CALENDAR_JOIN
     if dialect.looks_up_each_row:
         visitor, active = _VISITOR, _ACTIVE
@@ -163,7 +163,7 @@ def _lateral(name: str, side: str, order: str) -> str:
     )
 
 
-_LOOKING_BRIEFLY = " ".join(
+_ONE_STATE = " ".join(
     [
         "SELECT COALESCE(previous.rolled_up, TRUE) AND COALESCE(following.rolled_up, TRUE),",
         "previous.timestamp, following.timestamp,",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import connections
 
+from pagestats.sql.dialects import POSTGRESQL, dialect_of
+
 # A transaction of its own virtual id holds the lock on that id, from before its first snapshot until it ends; pg_locks
 # shows these locks to every role. Without `backend_xmin` it has no snapshot now, so its next statement sees what has
 # been committed; the roles that may not see that column see no `state` either. Processes without a user are vacuums.
@@ -28,7 +30,7 @@ def transactions_with_snapshots(*, using: str) -> frozenset[str]:
     on MariaDB and MySQL the lock of the session comes first and is followed by a read of what is committed.
     """
     connection = connections[using]
-    if connection.vendor != "postgresql":
+    if dialect_of(connection) is not POSTGRESQL:
         return frozenset()
     with connection.cursor() as cursor:
         cursor.execute(_POSTGRESQL)

@@ -1,4 +1,4 @@
-"""Do work in a transaction, and again where it failed on a lock."""
+"""Run work in a transaction, and again if it failed on a lock."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ M = TypeVar("M", bound=models.Model)
 
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.5  # seconds
-PATIENCE_OF_A_PAGE = 10
-"""Seconds after which nothing is tried again that a page waits for: it matters more than its statistics."""
-LONGEST_WAIT_FOR_WRITERS = 0.2  # seconds; MariaDB takes whole ones
-LONGEST_TURN = 1  # second
-REST = 0.12  # seconds; who waits for SQLite's lock looks for it each 0.1 s
+REQUEST_RETRY_SECONDS = 10
+"""How long a write is retried while a page waits for it: the page matters more than its statistics."""
+WAIT_FOR_WRITERS_SECONDS = 0.2  # seconds; MariaDB takes whole ones
+SECONDS_BETWEEN_PAUSES = 1  # second
+PAUSE_SECONDS = 0.12  # longer than the 0.1 s after which a writer that waits for SQLite's lock looks again
 
 POSTGRESQL_LOCK_ERRORS = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 MYSQL_LOCK_ERRORS = {1020, 1205, 1213}  # record has changed since last read, lock wait timeout, deadlock
@@ -44,7 +44,7 @@ def retrying(work: Callable[[], T], *, using: str, patience: float = inf) -> T:
 
     Inside somebody else's transaction it is called once: only a whole transaction can be tried again.
 
-    Arguments:
+    Args:
         patience: seconds after which it is not called again, where a page waits for it. One call takes as long as the
             database waits for a lock, whatever is said here.
     """
@@ -70,22 +70,22 @@ def transact(work: Callable[[], T], *, using: str, patience: float = inf) -> T:
     return retrying(attempt, using=using, patience=patience)
 
 
-class Turns:
-    """Who writes chunk after chunk, and rests now and then so that others come to write.
+class WriteThrottle:
+    """Pauses of a job that writes chunk after chunk, so that other writers get their turn.
 
-    SQLite has one writer at a time, and who waits for it looks now and then: without a rest the next chunk has begun
-    before that, again and again. The other databases lock rows, and nobody rests.
+    SQLite has one writer at a time, and a waiting writer polls for the lock: without a pause the next chunk takes the
+    lock again before the waiting writer looks. The other databases lock rows, and need no pauses.
     """
 
     def __init__(self, using: str) -> None:
-        self._rests = dialect_of(connections[using]).has_one_writer
-        self._until = time.monotonic() + LONGEST_TURN
+        self._is_needed = dialect_of(connections[using]).has_one_writer
+        self._until = time.monotonic() + SECONDS_BETWEEN_PAUSES
 
-    def rest(self) -> None:
-        """Let others write, if the last rest was long ago. Call it outside a transaction."""
-        if self._rests and time.monotonic() >= self._until:
-            time.sleep(REST)
-            self._until = time.monotonic() + LONGEST_TURN
+    def pause(self) -> None:
+        """Pause if the last pause was long enough ago. Call it outside a transaction."""
+        if self._is_needed and time.monotonic() >= self._until:
+            time.sleep(PAUSE_SECONDS)
+            self._until = time.monotonic() + SECONDS_BETWEEN_PAUSES
 
 
 def wait_for_writers(model: type[models.Model], *, using: str) -> None:
@@ -98,7 +98,7 @@ def wait_for_writers(model: type[models.Model], *, using: str) -> None:
     """
     connection = connections[using]
     table = connection.ops.quote_name(model._meta.db_table)
-    statements = dialect_of(connection).wait_for_writers(table, LONGEST_WAIT_FOR_WRITERS)
+    statements = dialect_of(connection).wait_for_writers(table, WAIT_FOR_WRITERS_SECONDS)
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)

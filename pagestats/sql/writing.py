@@ -14,7 +14,7 @@ from django.db import connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pagestats.models import Calendar, Visitor
-from pagestats.sql import plans
+from pagestats.sql import locks, plans
 from pagestats.sql.cursors import fast_cursor
 from pagestats.sql.dialects import POSTGRESQL, Dialect, dialect_of, naive
 
@@ -120,18 +120,17 @@ def _upserting(model: type[models.Model], key: tuple[str, ...], changes: tuple[t
 
 
 def write(inserts: Iterable[Insert], *, last: Insert | None = None, using: str) -> int:
-    """Write rows into some tables, in this order; the rows of each go in the order of their keys.
+    """Write rows into some tables. Call it in a transaction, unless it is for one table only.
 
-    So two writers never wait for each other in a ring. Call it in a transaction, unless it is for one table only.
-
-    Arguments:
-        inserts: what to write.
+    Args:
+        inserts: what to write, in the order of `sql.locks`, which an assertion holds. The rows of each are sorted here.
         last: rows that are only inserted, after all others.
 
     Returns the primary key of the last row of `last`, 0 without one.
     """
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
+    assert _are_in_order([*wanted, *([last] if last else [])])
     with fast_cursor(connection) as cursor:
         if dialect_of(connection).writes_in_one_statement and len(wanted) + bool(last) > 1:
             cursor.execute(*_all_in_one(wanted, last=last))
@@ -153,12 +152,12 @@ def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
     write([Insert(LOCK, [(session_id, 1) for session_id in set(session_ids)])], using=using)
 
 
-def can_swap(using: str) -> bool:
+def can_write_if_unchanged(using: str) -> bool:
     """Tell whether a database says how many rows a swap changed. MySQL counts those that it left alone as well."""
     return dialect_of(connections[using]).reports_changed_rows
 
 
-def swap(
+def write_if_unchanged(
     guards: Sequence[Insert], inserts: Iterable[Insert] = (), *, last: Insert | None = None, using: str
 ) -> int | None:
     """Write rows if each row of `guards` is as it was when it was read, which their targets tell.
@@ -166,16 +165,17 @@ def swap(
     On PostgreSQL it is one statement, and so one trip to the server. Nothing needs to be locked between the reading and
     this.
 
-    Arguments:
+    Args:
         guards: one row each, written first, each if the one before it was. Those before the last one may be written
             though a later one had changed.
-        inserts: written next, in this order, if the last guard was.
+        inserts: written next, if the last guard was. All are in the order of `sql.locks`, which an assertion holds.
         last: rows that are only inserted, after all others.
 
     Returns the primary key of the last row of `last`, 0 without one; None when a row had changed.
     """
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
+    assert _are_in_order([*guards, *wanted, *([last] if last else [])])
     if len(guards) == 1 and not wanted and not last:
         with fast_cursor(connection) as cursor:
             return 0 if _write_rows(cursor, guards[0], connection) else None
@@ -203,6 +203,10 @@ def _one_by_one(cursor: Any, inserts: Iterable[Insert], connection: BaseDatabase
     for insert in inserts:
         _write_rows(cursor, insert, connection)
     return getattr(cursor, "lastrowid", 0) or 0  # psycopg knows none, nor does anybody ask
+
+
+def _are_in_order(inserts: Iterable[Insert]) -> bool:
+    return locks.is_in_order([insert.target.model for insert in inserts])
 
 
 def _in_order(insert: Insert) -> Insert:
@@ -332,7 +336,7 @@ def _postgresql_params(insert: Insert) -> list[Any]:
 def array(values: Iterable[Any]) -> str:
     """Return values as PostgreSQL reads an array; of texts, psycopg takes six times as long.
 
-    Arguments:
+    Args:
         values: texts, numbers, truth values, days and instants; None is NULL.
     """
     return f"{{{','.join('NULL' if value is None else _quoted_in_array(value) for value in values)}}}"

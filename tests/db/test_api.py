@@ -787,7 +787,7 @@ def test_one_client_cannot_fill_the_tables_with_new_paths(settings):
 def test_a_beacon_that_has_waited_long_is_answered_without_another_try(
     monkeypatch, expected_errors, patience, status, tries
 ):
-    monkeypatch.setattr("pagestats.intake.recorders.PATIENCE_OF_A_PAGE", patience)
+    monkeypatch.setattr("pagestats.intake.recorders.REQUEST_RETRY_SECONDS", patience)
     with Failing(2) as failing:
         assert send({"path": "/all/a"}).status_code == status
     assert failing.calls == tries

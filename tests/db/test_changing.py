@@ -193,17 +193,17 @@ def test_a_rebuild_that_was_killed_is_told_by_the_status_of_the_backfill():
 
 def test_a_view_that_loads_state_before_a_rebuild_ends_does_not_stay_pending(monkeypatch):
     fold([("/a", "s", T0)])
-    look = sql.look
+    look = sql.load_state
     chunks = rebuild()
 
     def look_and_be_overtaken(viewed, *, using):
         around = look(viewed, using=using)
         assert around[0].next_zone
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         list(chunks)
         return around
 
-    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    monkeypatch.setattr(sql, "load_state", look_and_be_overtaken)
     assert record_page_view(a_hit(path="/b", session_id="t")) is not None
     assert not PageView.objects.pending().exists()
     assert_exact()
@@ -268,30 +268,30 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_writer_that_looked_before_a_change_looks_again(monkeypatch, change):
     fold([("/a", "s", T0), ("/b", "s", T0 + DAY), ("/a", "t", T0)])
-    look = sql.look
+    look = sql.load_state
 
     def look_before_the_change(viewed, *, using):
         around = look(viewed, using=using)
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         change()
-        return around if sql.can_swap(using) else look(viewed, using=using)
+        return around if sql.can_write_if_unchanged(using) else look(viewed, using=using)
 
-    monkeypatch.setattr(sql, "look", look_before_the_change)
+    monkeypatch.setattr(sql, "load_state", look_before_the_change)
     assert record_page_view(a_hit(at=T0 + 2 * DAY))
     assert_exact(Calendar.objects.get().zone)
 
 
 def test_a_writer_that_looked_before_a_pruning_looks_again(monkeypatch):
     fold([("/a", "s", T0)])
-    look = sql.look
+    look = sql.load_state
 
     def look_before_the_pruning(viewed, *, using):
         around = look(viewed, using=using)
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         list(prune(date(2026, 3, 16), at=T0 + 3 * DAY))
-        return around if sql.can_swap(using) else look(viewed, using=using)
+        return around if sql.can_write_if_unchanged(using) else look(viewed, using=using)
 
-    monkeypatch.setattr(sql, "look", look_before_the_pruning)
+    monkeypatch.setattr(sql, "load_state", look_before_the_pruning)
     with pytest.raises(SealedDay):
         record_page_view(a_hit(at=T0 + timedelta(hours=3)))
     assert not PageView.objects.exists()
@@ -375,9 +375,9 @@ def test_on_sqlite_who_writes_chunk_after_chunk_lets_others_write(request, monke
         assert not connection.in_atomic_block
         rests.append(seconds)
 
-    monkeypatch.setattr(transactions, "LONGEST_TURN", 0)
+    monkeypatch.setattr(transactions, "SECONDS_BETWEEN_PAUSES", 0)
     monkeypatch.setattr("time.sleep", rest)
     chunks = len(list(work()))
     monkeypatch.undo()
     assert chunks >= 4
-    assert (rests.count(transactions.REST) >= chunks) == (connection.vendor == "sqlite")
+    assert (rests.count(transactions.PAUSE_SECONDS) >= chunks) == (connection.vendor == "sqlite")

@@ -202,7 +202,7 @@ def test_no_path_breaks_a_page(path):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("patience", "tries"), [(0, 1), (60, 3)])
 def test_a_page_that_has_waited_long_is_served_without_another_try(monkeypatch, expected_errors, patience, tries):
-    monkeypatch.setattr("pagestats.intake.recorders.PATIENCE_OF_A_PAGE", patience)
+    monkeypatch.setattr("pagestats.intake.recorders.REQUEST_RETRY_SECONDS", patience)
     with Failing(2) as failing:
         assert serve(a_request()).status_code == 200
     assert failing.calls == tries

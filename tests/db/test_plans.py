@@ -9,7 +9,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from pagestats.models import PageView
 from pagestats.recording import record_visit
-from pagestats.sql import look, plans, reading
+from pagestats.sql import load_state, plans, reading
 from pagestats.sql.plans import MOST_STATEMENTS, USES_BEFORE, USES_OF_A_PLAN, Plans
 from tests.factories import T0, a_hit
 
@@ -145,8 +145,8 @@ def test_any_other_error_of_a_statement_is_its_own(monkeypatch: pytest.MonkeyPat
     view = a_hit(session_id="s", path="/a", at=T0)
     is_brief = connection.vendor == "postgresql"
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "_LOOKING_BRIEFLY", reading._LOOKING_BRIEFLY.replace("::timestamptz", "::no_such"))
+        patched.setattr(reading, "_ONE_STATE", reading._ONE_STATE.replace("::timestamptz", "::no_such"))
         for _ in range(2 * USES_BEFORE):
             with pytest.raises(DatabaseError, match="no_such") if is_brief else nullcontext():
-                look([view], using="default")
-    assert [near.version for near in look([view], using="default")] == [None]
+                load_state([view], using="default")
+    assert [near.version for near in load_state([view], using="default")] == [None]

@@ -199,20 +199,20 @@ def test_inside_another_transaction_a_lock_error_is_the_callers():
 @pytest.mark.parametrize("others", [1, 2, 3, 5])
 def test_what_somebody_else_wrote_after_the_look_is_looked_at_again(monkeypatch, others):
     """The other one records the same page a minute before each look's end; then a page of the same session."""
-    look, looks = sql.look, []
+    look, looks = sql.load_state, []
 
     def look_and_be_overtaken(viewed, *, using):
         around = look(viewed, using=using)
         if len(looks) < others and not connection.in_atomic_block:
             looks.append(viewed)
-            monkeypatch.setattr(sql, "look", look)
+            monkeypatch.setattr(sql, "load_state", look)
             assert record_page_view(a_hit(path=f"/{len(looks)}")) is not None
-            monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+            monkeypatch.setattr(sql, "load_state", look_and_be_overtaken)
         return around
 
-    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    monkeypatch.setattr(sql, "load_state", look_and_be_overtaken)
     assert record_visit(a_hit())
-    assert len(looks) == (min(others, 3) if sql.can_swap("default") else 1)
+    assert len(looks) == (min(others, 3) if sql.can_write_if_unchanged("default") else 1)
     site = Rollup.objects.get(dimension="site")
     assert (site.views, site.visitors, site.new_visitors) == (len(looks) + 1, 1, 1)
     assert PageView.objects.count() == len(looks) + 1
@@ -221,15 +221,15 @@ def test_what_somebody_else_wrote_after_the_look_is_looked_at_again(monkeypatch,
 
 @pytest.mark.django_db(transaction=True)
 def test_a_repeat_of_what_somebody_else_wrote_after_the_look_is_not_stored(monkeypatch):
-    look = sql.look
+    look = sql.load_state
 
     def look_and_be_overtaken(viewed, *, using):
         around = look(viewed, using=using)
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         assert record_page_view(a_hit()) is not None
         return around
 
-    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    monkeypatch.setattr(sql, "load_state", look_and_be_overtaken)
     assert record_page_view(a_hit(at=T0 + timedelta(minutes=29))) is None
     assert PageView.objects.count() == 1
 
@@ -337,15 +337,15 @@ def test_a_late_view_that_turns_out_to_be_a_repeat_opens_no_seal(monkeypatch):
     midnight = start_of(T0.date(), Calendar.zone_of(Calendar.objects.all()))
     Calendar.unguarded.update(sealed_before=T0.date() - 9 * DAY, sealed_on=T0.date())
     Seal.unguarded.create(before=T0.date() - 9 * DAY, open_from=T0.date())
-    look = sql.look
+    look = sql.load_state
 
     def look_and_be_overtaken(views, *, using):
         around = look(views, using=using)
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         assert record_page_view(a_hit(at=midnight + timedelta(minutes=5))) is not None
         return around
 
-    monkeypatch.setattr(sql, "look", look_and_be_overtaken)
+    monkeypatch.setattr(sql, "load_state", look_and_be_overtaken)
     assert record_page_view(a_hit(at=midnight - timedelta(minutes=5))) is None
     assert Seal.objects.get().open_from == T0.date()
 
@@ -353,12 +353,12 @@ def test_a_late_view_that_turns_out_to_be_a_repeat_opens_no_seal(monkeypatch):
 @pytest.mark.django_db
 def test_a_view_that_loads_state_before_a_rebuild_begins_stays_pending(monkeypatch):
     record_page_view(a_hit())
-    look = sql.look
+    look = sql.load_state
 
     def look_and_begin(*arguments, **options):
         found = look(*arguments, **options)
         Calendar.unguarded.update(next_zone="UTC")
         return found
 
-    monkeypatch.setattr(sql, "look", look_and_begin)
+    monkeypatch.setattr(sql, "load_state", look_and_begin)
     assert not record_page_view(a_hit(path="/b")).rolled_up

@@ -213,15 +213,15 @@ def test_a_pruning_says_that_a_transaction_stays_open(monkeypatch, settings) -> 
 def test_a_pending_view_of_a_day_that_is_sealed_since_the_look_is_refused(monkeypatch, settings) -> None:
     record("/a", "before", 1)
     settings.PAGESTATS_ROLLUPS = "deferred"
-    look = sql.look
+    look = sql.load_state
 
     def look_and_prune(*arguments: Any, **options: Any) -> Any:
         found = look(*arguments, **options)
-        monkeypatch.setattr(sql, "look", look)
+        monkeypatch.setattr(sql, "load_state", look)
         list(retention.prune(noon(5).date(), at=AT))
         return found
 
-    monkeypatch.setattr(sql, "look", look_and_prune)
+    monkeypatch.setattr(sql, "load_state", look_and_prune)
     with pytest.raises(SealedDay):
         record("/b", "late", 2)
     assert not PageView.objects.exists()

@@ -94,7 +94,7 @@ def connection_options(options: dict[str, Any]) -> Iterator[None]:
 
 def record(share: Share, signals: Signals) -> Work:
     overtaken = 0
-    store, swap = recording._store, recording._swap
+    store, swap = recording._store, recording._write_unless_changed
 
     def counting_store(hits: Sequence[Hit], *, using: str) -> recording.Recorded:
         nonlocal overtaken
@@ -110,7 +110,10 @@ def record(share: Share, signals: Signals) -> Work:
         return key
 
     calls = []
-    with connection_options(share.options), patch.multiple(recording, _store=counting_store, _swap=counting_swap):
+    with (
+        connection_options(share.options),
+        patch.multiple(recording, _store=counting_store, _write_unless_changed=counting_swap),
+    ):
         for hits in share.batches:
             if share.in_rounds:
                 signals.together()

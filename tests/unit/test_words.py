@@ -22,10 +22,10 @@ PHRASES = {
     r"as far as it has come": "say so far",
     r"folds? in(?:to)?|folded in(?:to)?": "say roll up",
     r"[Hh]ouseholds?": "say client network",
-    r"Surroundings": "say SessionState",
+    r"SessionState": "say SessionState",
     r"take_off|settle_totals": "say subtract_sessions, refresh_page_totals",
     r"to_(?:merge|erase|forget|prune|rebuild)": "say preview_merge, …",
-    r"PATIENCE_OF_A_PAGE|SILENCE_OF_THE_DEAD": "say REQUEST_RETRY_SECONDS, STALLED_AFTER",
+    r"REQUEST_RETRY_SECONDS|SILENCE_OF_THE_DEAD": "say REQUEST_RETRY_SECONDS, STALLED_AFTER",
     r"Arguments:": "say Args:, which Sphinx reads",
 }
 """Regular expressions of whole words, each with what to write instead."""
