@@ -44,6 +44,9 @@ class Dialect:
     """Whether one statement can write into several tables."""
     reports_changed_rows = True
     """Whether an upsert can have a condition, and reports how many rows it wrote, without those that it left alone."""
+    transactions_with_snapshots = ""
+    """The query for the ids of other transactions that may not see yet what was committed; "" where a writer always
+    sees it once it holds its first lock."""
     repeats_rows = False
     """Whether it takes as long to read a statement of many rows as to carry it out: then one row goes in many times."""
     looks_up_each_row = False
@@ -173,6 +176,16 @@ class PostgreSQL(Dialect):
     without_jit = "SET LOCAL jit = off"
     writes_in_one_statement = True
     keeps_time_zones = True
+    # A transaction locks its virtual id, from before its first snapshot until it ends, and every role sees that lock in
+    # pg_locks. Without `backend_xmin` it has no snapshot now, so its next statement sees what was committed; a role
+    # that may not see that column doesn't see `state` either. Processes without a user are vacuums.
+    transactions_with_snapshots = """
+        SELECT held.virtualtransaction
+        FROM pg_locks held JOIN pg_stat_activity activity ON activity.pid = held.pid
+        WHERE held.locktype = 'virtualxid' AND held.pid <> pg_backend_pid()
+        AND activity.datname = current_database() AND activity.usesysid IS NOT NULL
+        AND (activity.backend_xmin IS NOT NULL OR activity.state IS NULL)
+    """
 
     def instant(self, at: datetime) -> str:
         """Return the literal with its zone."""

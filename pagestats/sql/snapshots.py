@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from django.db import connections
 
-from pagestats.sql.dialects import POSTGRESQL, dialect_of
-
-# A transaction of its own virtual id holds the lock on that id, from before its first snapshot until it ends; pg_locks
-# shows these locks to every role. Without `backend_xmin` it has no snapshot now, so its next statement sees what has
-# been committed; the roles that may not see that column see no `state` either. Processes without a user are vacuums.
-_POSTGRESQL = """
-    SELECT held.virtualtransaction
-    FROM pg_locks held JOIN pg_stat_activity activity ON activity.pid = held.pid
-    WHERE held.locktype = 'virtualxid' AND held.pid <> pg_backend_pid()
-    AND activity.datname = current_database() AND activity.usesysid IS NOT NULL
-    AND (activity.backend_xmin IS NOT NULL OR activity.state IS NULL)
-"""
+from pagestats.sql.dialects import dialect_of
 
 
 def transactions_with_snapshots(*, using: str) -> frozenset[str]:
@@ -30,8 +19,8 @@ def transactions_with_snapshots(*, using: str) -> frozenset[str]:
     on MariaDB and MySQL the lock of the session comes first and is followed by a read of what is committed.
     """
     connection = connections[using]
-    if dialect_of(connection) is not POSTGRESQL:
+    if not (statement := dialect_of(connection).transactions_with_snapshots):
         return frozenset()
     with connection.cursor() as cursor:
-        cursor.execute(_POSTGRESQL)
+        cursor.execute(statement)
         return frozenset(virtual_id for (virtual_id,) in cursor.fetchall())

@@ -102,16 +102,16 @@ prepare_rolled_up = partial(prepare_views, pending=False)
 
 def prepare_drift() -> None:
     prepare_rolled_up()
-    Rollup._base_manager.filter(dimension="site").update(views=100)
-    Rollup._base_manager.filter(dimension="page", value="/1").delete()
-    Visitor._base_manager.filter(session_id="s1").update(first_seen=LATER, last_day=LATER.date())
+    Rollup.unguarded.filter(dimension="site").update(views=100)
+    Rollup.unguarded.filter(dimension="page", value="/1").delete()
+    Visitor.unguarded.filter(session_id="s1").update(first_seen=LATER, last_day=LATER.date())
 
 
 def prepare_left() -> None:
     """Have a session be stale, a salt be expired, and a visitor's row be empty."""
     record_heartbeat(a_hit(session_id="left"))
-    Salt._base_manager.create(day=T0.date(), secret=b"0")
-    Visitor._base_manager.create(session_id="erased", version=retention.SINCE_AN_INSTANT)
+    Salt.objects.create(day=T0.date(), secret=b"0")
+    Visitor.unguarded.bulk_create([Visitor(session_id="erased", version=retention.SINCE_AN_INSTANT)])
 
 
 def prepare_stalled() -> None:

@@ -28,7 +28,7 @@ from pagestats.sql import transactions
 from pagestats.stats import snapshot
 from tests import ROOT
 from tests.beside import Beside
-from tests.factories import MINUTE, T0, raw_views
+from tests.factories import MINUTE, T0, raw_views, run_command
 from tests.oracle import expected_rollups, stored_rollups
 from tests.stored import assert_exact
 from tests.workers import Signals, Team
@@ -305,6 +305,18 @@ def test_a_rebuild_waits_only_so_long_for_a_reader(isolation: str) -> None:
         assert Calendar.objects.get().zone == "UTC"
     finally:
         assert beside.ends() is None
+
+
+def test_the_command_says_what_a_rebuild_waits_for() -> None:
+    record("/a", "before", 14)
+    beside = Beside(lambda: record("/b", "import", 13))
+    threading.Timer(1.5, beside.may_go_on.set).start()
+    said = run_command("backfill_aggregates", rebuild=True).splitlines()
+    assert beside.ends() is None
+    if connection.vendor != "sqlite":  # where it waits for the lock to begin
+        assert "Waiting for " in said[0]
+    assert said[-1] == "Rebuilt the rollups in Europe/Amsterdam"
+    assert_exact()
 
 
 @pytest.mark.parametrize("day", [0, 30], ids=["a day with figures", "a day without"])

@@ -109,7 +109,8 @@ class Command(StatsCommand):
             with tqdm(unit=" views", disable=quietly or None) as bar:
                 for done in rebuild(batch_size=batch_size):
                     if done.waiting_for not in ("", waiting_for) and not quietly:
-                        tqdm.write(f"Waiting for {done.waiting_for}\n", file=self.stdout, end="")
+                        bar.clear()
+                        self.stdout.write(f"Waiting for {done.waiting_for}")
                     waiting_for = done.waiting_for
                     bar.total = done.total
                     bar.update(done.processed - bar.n)
