@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import date
 from functools import partial
 from threading import Lock
+from typing import Final
 
 from django.conf import settings
 from django.db import router
@@ -23,8 +24,8 @@ logger = logging.getLogger("pagestats")
 
 WRITE_EVERY = 10  # seconds
 
-RECORDED = "recorded"
-REPEAT = "repeat"
+RECORDED: Final = "recorded"
+REPEAT: Final = "repeat"
 NOT_STORED = "not_stored"
 FAILED = "failed"
 """The outcomes. The last two have a reason."""

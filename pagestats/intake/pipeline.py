@@ -8,7 +8,7 @@ from itertools import takewhile
 from asgiref.sync import sync_to_async
 
 from pagestats.intake.candidates import Candidate, Drop, Kind
-from pagestats.intake.recorders import Outcome, Recorder, choose_recorder
+from pagestats.intake.recorders import NOT_KNOWN_YET, Outcome, Recorder, choose_recorder
 from pagestats.intake.steps import STEPS, Step
 from pagestats.tallies import NOT_STORED, tallies, tally
 
@@ -34,16 +34,18 @@ def take(candidate: Candidate, recorder: Recorder | None = None) -> Drop | None:
         candidate: what arrived.
         recorder: where its hit goes; None is the site's recorder.
     """
-    return _conclude(candidate, _judge(candidate, _BRIEF_AND_LONG[candidate.kind][0]), recorder)
+    brief, long = _BRIEF_AND_LONG[candidate.kind]
+    return _conclude(candidate, _judge(candidate, brief), long, recorder)
 
 
 async def take_async(candidate: Candidate, recorder: Recorder | None = None) -> Drop | None:
     """Do what `take` does, on an event loop: move to a thread only for what may have to wait."""
-    drop = _judge(candidate, _BRIEF_AND_LONG[candidate.kind][0])
+    brief, long = _BRIEF_AND_LONG[candidate.kind]
+    drop = _judge(candidate, brief)
     if drop is not None and not tallies.due():
         tallies.count(NOT_STORED, drop.reason)
         return drop
-    return await sync_to_async(_conclude)(candidate, drop, recorder)
+    return await sync_to_async(_conclude)(candidate, drop, long, recorder)
 
 
 def _judge(candidate: Candidate, steps: Sequence[Step]) -> Drop | None:
@@ -54,15 +56,15 @@ def _judge(candidate: Candidate, steps: Sequence[Step]) -> Drop | None:
     return None
 
 
-def _conclude(candidate: Candidate, drop: Drop | None, recorder: Recorder | None) -> Drop | None:
+def _conclude(candidate: Candidate, drop: Drop | None, steps: Sequence[Step], recorder: Recorder | None) -> Drop | None:
     """Go through the steps that may wait, unless the candidate was dropped before them; then record and count."""
     if drop is None:
-        drop = _judge(candidate, _BRIEF_AND_LONG[candidate.kind][1])
+        drop = _judge(candidate, steps)
     outcome = _hand_over(candidate, drop, recorder or choose_recorder())
     if drop is not None:
         tally(NOT_STORED, drop.reason)
-    elif outcome is not None and outcome is not Outcome.UNKNOWN_YET:
-        tally(outcome.value)
+    elif outcome is not None and outcome != NOT_KNOWN_YET:
+        tally(outcome)
     return drop
 
 

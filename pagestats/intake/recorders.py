@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pagestats.hits import Hit
 from pagestats.recording import record_heartbeat, record_page_view, record_visit
 from pagestats.sql import REQUEST_RETRY_SECONDS
 from pagestats.tallies import RECORDED, REPEAT
 
+Outcome = Literal["recorded", "repeat", "not_known_yet"]
+"""What became of a page view. Of one that isn't known yet, whatever records it later finds out whether it is a repeat,
+and counts that."""
 
-class Outcome(Enum):
-    """What became of a page view."""
-
-    RECORDED = RECORDED
-    REPEAT = REPEAT
-    UNKNOWN_YET = "unknown yet"
-    """Whatever records it later finds out whether it is a repeat, and counts that."""
+NOT_KNOWN_YET: Outcome = "not_known_yet"
 
 
 class Recorder(Protocol):
@@ -38,11 +34,11 @@ class Immediate:
 
     def visit(self, hit: Hit) -> Outcome:
         """Record a page view and a heartbeat."""
-        return Outcome.RECORDED if record_visit(hit, patience=REQUEST_RETRY_SECONDS) else Outcome.REPEAT
+        return RECORDED if record_visit(hit, patience=REQUEST_RETRY_SECONDS) else REPEAT
 
     def page_view(self, hit: Hit) -> Outcome:
         """Record a page view."""
-        return Outcome.REPEAT if record_page_view(hit, patience=REQUEST_RETRY_SECONDS) is None else Outcome.RECORDED
+        return REPEAT if record_page_view(hit, patience=REQUEST_RETRY_SECONDS) is None else RECORDED
 
     def heartbeat(self, hit: Hit) -> None:
         """Record a heartbeat."""
