@@ -21,7 +21,7 @@ from pagestats.hits import PATH_LENGTH
 from pagestats.models import PageTotal, PageView
 from pagestats.stats.moments import read_moment
 from pagestats.stats.pending import pending_of, was_counted
-from pagestats.stats.seals import hidden
+from pagestats.stats.seals import hidden, seals
 from pagestats.stats.span import Span
 from pagestats.stats.visitors import ROWS, SESSIONS, returns_within, rollups_of, total_or_0
 
@@ -124,8 +124,8 @@ def _template(using: str, vendor: str, figure: Figure, is_of_range: bool) -> tup
     span = SPAN if is_of_range else None
     path = RawSQL("%s", (PATH,))
 
-    def subquery(rows: QuerySet[Any, Any]) -> Compiled:
-        if vendor == "mysql":
+    def subquery(rows: QuerySet[Any, Any], *, is_of_path: bool = True) -> Compiled:
+        if is_of_path and vendor == "mysql":
             rows = rows.filter(Fresh())
         sql, params = rows.using(using).query.get_compiler(using).as_sql()
         return f"({sql})", params
@@ -139,7 +139,7 @@ def _template(using: str, vendor: str, figure: Figure, is_of_range: bool) -> tup
         counted = views.values_list(ROWS)
     else:
         counted = views.exclude(was_counted(PAGE, OuterRef("path"), span)).values_list(SESSIONS)
-    any_pending = subquery(PageView.objects.pending().order_by().values("pk"))
+    any_pending = subquery(PageView.objects.pending().order_by().values("pk"), is_of_path=False)
     pending = _joined("CASE WHEN EXISTS ", any_pending, " THEN ", subquery(counted), " ELSE 0 END")
     if span is None:
         rolled_up = sum_of(figure, PageTotal.objects.filter(path=path))
@@ -151,7 +151,9 @@ def _template(using: str, vendor: str, figure: Figure, is_of_range: bool) -> tup
     sql, params = _joined("(", rolled_up, " + ", pending, ")")
     if figure == "visitors":
         is_hidden = subquery(hidden(PAGE, span).filter(value=path).values("day"))
-        sql, params = _joined("CASE WHEN EXISTS ", is_hidden, " THEN NULL ELSE ", (sql, params), " END")
+        any_seal = subquery(seals(span).values("before"), is_of_path=False)
+        is_hidden = _joined("EXISTS ", any_seal, " AND EXISTS ", is_hidden)
+        sql, params = _joined("CASE WHEN ", is_hidden, " THEN NULL ELSE ", (sql, params), " END")
     return sql.split("%s"), params
 
 

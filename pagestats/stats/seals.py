@@ -74,24 +74,26 @@ def seals_over(key: Key, span: Span) -> Seals:
 def hidden(dimension: Dimension, span: Span | None) -> QuerySet[Rollup]:
     """Return the rollups before a seal that hides the visitors of their value in a range.
 
-    Of all time, None, every seal hides them: a visitor may still come back over it.
+    Of all time, None, every seal hides them: a visitor may still come back over it. Ask only where there are `seals`.
     """
     rollups = Rollup.objects.filter(dimension=dimension.name, views__gt=0).order_by()
-    seals = Seal.objects.order_by()
-    # Django would name the table "U0", as it names others in subqueries. By its own name a plan of the statement shows
-    # which of them it is.
-    seals.query.alias_prefix = "S"
+    after = seals(span).filter(before__gt=OuterRef("day"))
     if span is None:
-        return rollups.filter(Exists(seals), Exists(seals.filter(before__gt=OuterRef("day"))))
-    seals = seals.filter(before__gt=span.start, before__lte=span.end)
-    after = seals.filter(before__gt=OuterRef("day"))
+        return rollups.filter(Exists(after))
     is_pending = Exists(PageView.objects.pending()) & Exists(pending_of(dimension, OuterRef("value"), span))
-    # The first condition is the same for all rows, and ends the search at once where nothing was pruned.
     return rollups.filter(
-        Exists(seals),
         Exists(after.filter(open_from__lte=span.end)) | (Exists(after) & is_pending),
         day__gte=span.start,
     )
+
+
+def seals(span: Span | None) -> QuerySet[Seal]:
+    """Return the seals that lie in a range, or all for None."""
+    found = Seal.objects.order_by()
+    # Django would name the table "U0", as it names others in subqueries. By its own name a plan of the statement shows
+    # which of them it is.
+    found.query.alias_prefix = "S"
+    return found if span is None else found.filter(before__gt=span.start, before__lte=span.end)
 
 
 def hidden_values(dimension: Dimension, span: Span) -> tuple[set[str], Reason | None]:

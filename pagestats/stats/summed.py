@@ -26,7 +26,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Cast, Coalesce, Concat
 
 from pagestats import sql
 from pagestats.dimensions import Key, named
@@ -37,7 +37,7 @@ from pagestats.stats.span import Span
 from pagestats.stats.visitors import SESSIONS, returns_into, returns_within, rollups_of, total
 
 ZERO = Value(0, output_field=BigIntegerField())
-NO_TEXT = Value("", output_field=CharField())
+NO_STATE = Value("", output_field=CharField())
 NO_DAY = Cast(Value(None), DateField())
 NOTHING = (0, 0)
 Summands = QuerySet[Any, Any]
@@ -67,45 +67,66 @@ def summed(key: Key, spans: Sequence[Span]) -> Summed:
     Seals may hide some of the visitors: see `seals`.
     """
     spans = list(dict.fromkeys(spans))
-    sums = [_Sum() for _ in spans]
-    zone, is_sealed = "", False
-    for number, *counts, _, stored_zone, sealed_before in _summands(key, spans):
-        sums[number].add(*counts)
-        zone, is_sealed = stored_zone or zone, is_sealed or sealed_before is not None
-    require_zone(zone, spans[0].zone)
-    return Summed({span: sum.counts(span) for span, sum in zip(spans, sums, strict=True)}, is_sealed)
-
-
-class _Sum:
-    """Counts that are being added up."""
-
-    def __init__(self) -> None:
-        self.days: dict[date, tuple[int, int]] = {}
-        self.visitors = self.new_visitors = 0
-
-    def add(self, day: date | None, views: int, of_day: int, of_range: int | None, new_of_range: int | None) -> None:
+    days: list[dict[date, tuple[int, int]]] = [{} for _ in spans]
+    visitors, new_visitors = [0] * len(spans), [0] * len(spans)
+    state = _State()
+    for number, day, views, visitors_of_day, of_range, new_of_range, found in _summands(key, spans):
         if day is not None:
-            views_before, visitors_before = self.days.get(day, NOTHING)
-            self.days[day] = views_before + views, visitors_before + of_day
-        self.visitors += of_range or 0
-        self.new_visitors += new_of_range or 0
-
-    def counts(self, span: Span) -> RangeCounts:
-        return RangeCounts(
+            of_days = days[number]
+            before = of_days.get(day)
+            of_days[day] = (before[0] + views, before[1] + visitors_of_day) if before else (views, visitors_of_day)
+        visitors[number] += of_range or 0
+        new_visitors[number] += new_of_range or 0
+        if found:
+            state = _State.of(found)
+    require_zone(state.zone, spans[0].zone)
+    counts = [
+        RangeCounts(
             start=span.start,
             end=span.end,
-            views=sum(views for views, _ in self.days.values()),
-            visitors=int(self.visitors),
-            new_visitors=int(self.new_visitors),
-            days=tuple([DayCounts(day, *self.days.get(day, NOTHING)) for day in span.days]),
+            views=sum(views for views, _ in of_days.values()),
+            visitors=int(visitors_of_range),
+            new_visitors=int(new_of_range),
+            days=tuple([DayCounts(day, *of_days.get(day, NOTHING)) for day in span.days]),
         )
+        for span, of_days, visitors_of_range, new_of_range in zip(spans, days, visitors, new_visitors, strict=True)
+    ]
+    return Summed(dict(zip(spans, counts, strict=True)), state.is_sealed)
+
+
+class _State(NamedTuple):
+    """What the statement read of the whole site."""
+
+    is_pending: bool = False
+    """Whether any view is pending."""
+    is_sealed: bool = False
+    zone: str = ""
+    """The name of the stored zone; "" before any view was rolled up."""
+
+    @classmethod
+    def of(cls, text: str) -> _State:
+        return cls(text[0] == PENDING, text[1] == SEALED, text[2:])
+
+    @staticmethod
+    def expression() -> Concat:
+        """Return the state as one text, since each further column would cost time for each row."""
+        calendar = Calendar.objects.row().order_by()
+        is_sealed = Exists(calendar.filter(sealed_before__isnull=False))
+        return Concat(
+            Case(When(Exists(PageView.objects.pending()), then=Value(PENDING)), default=Value("-")),
+            Case(When(is_sealed, then=Value(SEALED)), default=Value("-")),
+            Coalesce(Subquery(calendar.values("zone")), NO_STATE),
+            output_field=CharField(),
+        )
+
+
+PENDING, SEALED = "p", "s"
 
 
 def _summands(key: Key, spans: Sequence[Span]) -> list[tuple[Any, ...]]:
     """Read the rows to add up.
 
-    Each is (number of the range, day, views, visitors of the day, visitors of the range, new ones of the range, whether
-    any view is pending, stored zone, day of the last seal).
+    Each is (number of the range, day, views, visitors of the day, visitors of the range, new ones of the range, state).
 
     While nothing is pending the statement is a short one, which shows by itself whether that was so.
     """
@@ -118,7 +139,7 @@ def _summands(key: Key, spans: Sequence[Span]) -> list[tuple[Any, ...]]:
         ranges += [span.start, span.end, returns_into_it]
     if began and not began[0][1]:
         rows = _rolled_up_alone(*key, *ranges)
-        if not any(is_pending for *_, is_pending, _, _ in rows):
+        if not any(_State.of(found).is_pending for *_, found in rows if found):
             return rows
     parts = _rolled_up(*key, *ranges)
     for number, span in enumerate(spans):
@@ -139,7 +160,7 @@ def _rolled_up_alone(dimension: str, value: str, *ranges: Any) -> Summands:
 
 
 def _rolled_up(dimension: str, value: str, *ranges: Any) -> list[Summands]:
-    """Return what rollups and returns add, and in a row without a day what the calendar says.
+    """Return what rollups and returns add, and in a row without a day the state.
 
     Args:
         ranges: the start and the end of each, and whether its visitors are computed by the returns into it rather than
@@ -156,22 +177,12 @@ def _rolled_up(dimension: str, value: str, *ranges: Any) -> list[Summands]:
             sign = "-"
         rollups = rollups_of(dimension, value, start, end)
         place = Value(number, output_field=IntegerField())
+        state = NO_STATE if number else _State.expression()
         parts += [
-            rollups.values_list(place, "day", "views", "visitors", F(visitors), "new_visitors", ZERO, NO_TEXT, NO_DAY),
-            returned.values_list(place, NO_DAY, ZERO, ZERO, total("visitors", sign=sign), ZERO, *_state()),
+            rollups.values_list(place, "day", "views", "visitors", F(visitors), "new_visitors", NO_STATE),
+            returned.values_list(place, NO_DAY, ZERO, ZERO, total("visitors", sign=sign), ZERO, state),
         ]
     return parts
-
-
-def _state() -> tuple[Any, ...]:
-    """Return whether any view is pending, the stored zone, and the day of the last seal."""
-    any_pending = When(Exists(PageView.objects.pending()), then=Value(1))
-    calendar = Calendar.objects.row().order_by()
-    return (
-        Case(any_pending, default=Value(0), output_field=BigIntegerField()),
-        Coalesce(Subquery(calendar.values("zone")), NO_TEXT),
-        Subquery(calendar.values("sealed_before")),
-    )
 
 
 def _union(parts: Sequence[Summands]) -> Summands:
@@ -196,10 +207,9 @@ def _of_pending(number: int, key: Key, span: Span) -> Iterator[Summands]:
     not_so_new = pending(span.before & counts_for).filter(there).exclude(there_before)
     visitors_by_day = by_day.exclude(Exists(on_that_day)).values("day")
     place = Value(number, output_field=IntegerField())
-    rest = (ZERO, NO_TEXT, NO_DAY)
-    yield by_day.values("day").annotate(n=Count("pk")).values_list(place, "day", "n", ZERO, ZERO, ZERO, *rest)
+    yield by_day.values("day").annotate(n=Count("pk")).values_list(place, "day", "n", ZERO, ZERO, ZERO, NO_STATE)
     counted = visitors_by_day.annotate(n=Count("session_id", distinct=True))
-    yield counted.values_list(place, "day", ZERO, "n", ZERO, ZERO, *rest)
-    yield views.exclude(there).values_list(place, NO_DAY, ZERO, ZERO, SESSIONS, ZERO, *rest)
-    yield new.values_list(place, NO_DAY, ZERO, ZERO, ZERO, SESSIONS, *rest)
-    yield not_so_new.values_list(place, NO_DAY, ZERO, ZERO, ZERO, -SESSIONS, *rest)
+    yield counted.values_list(place, "day", ZERO, "n", ZERO, ZERO, NO_STATE)
+    yield views.exclude(there).values_list(place, NO_DAY, ZERO, ZERO, SESSIONS, ZERO, NO_STATE)
+    yield new.values_list(place, NO_DAY, ZERO, ZERO, ZERO, SESSIONS, NO_STATE)
+    yield not_so_new.values_list(place, NO_DAY, ZERO, ZERO, ZERO, -SESSIONS, NO_STATE)
