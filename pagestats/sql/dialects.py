@@ -234,7 +234,7 @@ class MariaDB(Dialect):
     reports_changed_rows = False
     # MariaDB keeps what a subquery returned for one row for the rows whose columns are equal by the collation of the
     # columns: "a", "A " and "ä" may be. It keeps nothing of what is left to chance.
-    uncached = " AND RAND() < 2"
+    uncached = "RAND() < 2"
 
     def instant(self, at: datetime) -> str:
         """Return the literal."""

@@ -19,6 +19,7 @@ from pagestats.days import Moment
 from pagestats.dimensions import PAGE
 from pagestats.hits import PATH_LENGTH
 from pagestats.models import PageTotal, PageView
+from pagestats.sql.dialects import dialect_of
 from pagestats.stats.moments import read_moment
 from pagestats.stats.pending import pending_of, was_counted
 from pagestats.stats.seals import hidden, seals
@@ -95,7 +96,7 @@ def _figure(
     Raw SQL, rather than an expression of the outer query, so that Django relabels nothing in it. It stands only where
     tables go by their own names, and an alias of the outer query can't mean one of the inner ones.
     """
-    pieces, params = _template(connection.alias, connection.vendor, figure, last_days is not None)
+    pieces, params = _template(connection.alias, dialect_of(connection).uncached, figure, last_days is not None)
     values = {PATH: path_params}
     if last_days is not None:
         span = last_days.span()
@@ -119,14 +120,14 @@ def _bounds(span: Span, connection: BaseDatabaseWrapper) -> list[Any]:
 
 
 @lru_cache(maxsize=32)
-def _template(using: str, vendor: str, figure: Figure, is_of_range: bool) -> tuple[list[str], tuple[Any, ...]]:  # noqa: FBT001  # a key of the cache
+def _template(using: str, uncached: str, figure: Figure, is_of_range: bool) -> tuple[list[str], tuple[Any, ...]]:  # noqa: FBT001  # a key of the cache
     """Return the SQL of a figure, split where parameters go, and the parameters, of which some are stand-ins."""
     span = SPAN if is_of_range else None
     path = RawSQL("%s", (PATH,))
 
     def subquery(rows: QuerySet[Any, Any], *, is_of_path: bool = True) -> Compiled:
-        if is_of_path and vendor == "mysql":
-            rows = rows.filter(Fresh())
+        if is_of_path and uncached:
+            rows = rows.filter(Uncached(template=uncached))
         sql, params = rows.using(using).query.get_compiler(using).as_sql()
         return f"({sql})", params
 
@@ -162,13 +163,12 @@ def _joined(*parts: str | Compiled) -> Compiled:
     return "".join(sql for sql, _ in compiled), tuple(param for _, params in compiled for param in params)
 
 
-class Fresh(Func):
+class Uncached(Func):
     """True, but of a value that the database can't know before it looks.
 
     MariaDB caches the result of a subquery for outer rows whose columns are equal by their own collation, in which "a",
     "A " and "ä" may be equal. It caches nothing that depends on chance.
     """
 
-    template = "RAND() < 2"
     output_field = BooleanField()
     conditional = True

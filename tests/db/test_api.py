@@ -307,7 +307,7 @@ def test_rows_of_a_report_are_searched(settings, monkeypatch):
         ("start=2026-03-01&end=2026-03-14&by=hour", "too many for hours"),
         (f"{DAY}&by=week", "by is 'week'. Use day or hour."),
         (f"{DAY}&dimension=country", "dimension is 'country'. Use page."),
-        (f"{DAY}&value=/a", "value is '/a', of no dimension."),
+        (f"{DAY}&value=/a", "value is '/a', without a dimension."),
         (f"{DAY}&dimension=page&value=%00", "value is '\\x00', with a NUL character"),
         (f"{DAY}&compare=1", "compare is '1'. Use true or false."),
         (f"{DAY}&limit=1001", "limit is '1001', not a whole number from 0 to 1000."),
@@ -328,11 +328,11 @@ def test_a_report_that_cannot_be_told_is_refused_with_the_reason():
     Calendar.unguarded.update(sealed_before="2026-03-14")
     Seal.unguarded.create(before="2026-03-14", open_from="2026-03-14")
     page = a_reader().get(f"{REPORT}?start=2026-03-13&end=2026-03-14&dimension=page&value=/a")
-    assert (page.status_code, page.json()["detail"][:30]) == (400, "The visitors of '/a' from 2026")
+    assert (page.status_code, page.json()["detail"][:30]) == (400, "Visitors of '/a' aren't availa")
     pages = Client()
     pages.force_login(User.objects.get())
     told = pages.get(f"{REPORT}?start=2026-03-13&end=2026-03-14&dimension=page").json()
-    assert (told["rows"][0]["visitors"], told["reason"][:21]) == (None, "The visitors of some ")
+    assert (told["rows"][0]["visitors"], told["reason"][:21]) == (None, "Visitors of some rows")
 
 
 def test_the_public_reads_of_a_range_what_is_no_secret(settings):

@@ -156,10 +156,10 @@ def test_it_searches_a_bounded_number_of_paths(client, monkeypatch):
     )
     looked_at = []
 
-    def titles(paths, *, public):
+    def titles(paths, **asked):
         paths = list(paths)
         looked_at.append(len(paths))
-        return shown_titles(paths, public=public)
+        return shown_titles(paths, **asked)
 
     monkeypatch.setattr("pagestats.stats.titled.shown_titles", titles)
     for most, found in ((2_000, True), (150, False)):
