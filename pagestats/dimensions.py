@@ -53,7 +53,7 @@ class Dimension:
         noun: one of its values, in English, as commands and errors say it.
         scope: "view" when each view has a value of its own, "visit" when all views of a visit share one.
         titles: returns the title and the type of each of some values, as a page shows them.
-        is_public: tells whether a value, with its title, may be shown to readers without the permission.
+        is_public: returns whether a value, with its title, may be shown to readers without the permission.
         has_rows: whether `report` lists its values; only the whole site, which has one value, doesn't.
         is_rolled_up: whether `Rollup` and `Return` have rows of it.
         neighbours: where a writer finds the days on which a session was last and next counted for a value. "visitor":

@@ -237,7 +237,7 @@ def _earliest_day(views: Sequence[View], calendar: SessionState) -> date:
 
 
 def fix_reporting_zone(calendar: SessionState, *, using: str) -> SessionState:
-    """Store the zone of the site as the one in which days are reckoned, unless one is stored.
+    """Store the site's own zone as the reporting zone, unless one is stored already.
 
     Returns the same surroundings, with the zone that is stored now.
     """

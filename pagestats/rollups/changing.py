@@ -143,8 +143,8 @@ def _refuse_sealed_pages(source: str, target: str, *, using: str) -> None:
             if _last_sealed_day(key := dimension.key(path), calendar, using=using):
                 what = "" if dimension is PAGE else f"The {dimension.noun} "
                 raise SealedDay(
-                    f"{what}{key.value!r} has page views before {calendar.sealed_before} that were deleted, so whoever"
-                    " viewed both pages can't be recognised. Redirect the old path and keep both sets of counts."
+                    f"{what}{key.value!r} has page views before {calendar.sealed_before} that were deleted, so visitors"
+                    " who viewed both pages can't be recognised. Redirect the old path and keep both sets of counts."
                 )
 
 

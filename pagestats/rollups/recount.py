@@ -1,11 +1,11 @@
 """Count again from the page views, and compare with what is stored, in one statement of the database.
 
-Each function here sends one statement, and one statement sees one snapshot: what a writer moves together, the page view
-and every figure that has it, is seen moved together. So a difference is drift, also while views are recorded. The
-statement looks at a range of days, paths or sessions only, and answers with what differs, so that neither it nor its
-answer grows with the site.
+Each function here sends one statement, and one statement sees one snapshot. A writer changes a page view and every
+count that contains it in one transaction, so the snapshot has both changes or neither, and any difference is drift,
+also while views are recorded. The statement looks only at a range of days, paths or sessions, and returns only what
+differs, so neither it nor its result grows with the site.
 
-Days are told from instants by bounds that were worked out in Python: a database may have no table of time zones.
+The statement maps instants to days by bounds computed in Python, since a database may have no time zone tables.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pagestats.models import Calendar, PageTotal, PageView, Return, Rollup, Visi
 from pagestats.sql.dialects import dialect_of
 
 MARGIN = 366 * DAY
-"""How far around now, and the page views that are there, days are reckoned: more may come meanwhile."""
+"""How many days around now and the stored page views have bounds, since more page views may come meanwhile."""
 
 
 class LocalTimes(ValueError):
-    """Instants are stored by the clocks of a zone that puts them back: of an hour each year nobody can tell which."""
+    """The database stores local times, so one hour of each year is ambiguous."""
 
 
 WITHOUT_LOCAL_TIMES = "Take TIME_ZONE out of its DATABASES."
@@ -46,19 +46,19 @@ def local_times(*, using: str) -> str | None:
     if dialect_of(connection).keeps_time_zones or connection.timezone_name == "UTC":
         return None
     return (
-        f"The database {using!r} has the TIME_ZONE {connection.timezone_name!r}: its page views of the hour that comes"
-        " twice when summer time ends can't be told apart, and figures can't be verified."
+        f"The database {using!r} has the TIME_ZONE {connection.timezone_name!r}: when summer time ends, one hour"
+        " comes twice, and its page views are ambiguous, so counts can't be verified."
     )
 
 
 def refuse_local_times(*, using: str) -> None:
-    """Raise `LocalTimes` for a database that keeps instants by the clocks of a zone that puts them back."""
+    """Raise `LocalTimes` for a database that stores local times."""
     if fault := local_times(using=using):
         raise LocalTimes(f"{fault} {WITHOUT_LOCAL_TIMES}")
 
 
 class Stretch(NamedTuple):
-    """Some days in a row. All have 24 hours, `offset` ahead of UTC; without an offset it is one day of another length.
+    """Consecutive days of 24 hours with the same UTC offset; or, with `offset` None, one day of another length.
 
     `starts` is None for the first stretch of all.
     """
@@ -70,14 +70,14 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayBounds:
-    """How days are told from instants, and which of them are sealed: what is compared has to be counted by the same."""
+    """How SQL maps instants to days, and which days are sealed. Both sides of a comparison must use the same."""
 
     zone: ZoneInfo
     sealed_before: date | None
     stretches: tuple[Stretch, ...]
     first: date
     last: date
-    """The days from the first to the last are told from instants; of others the length of a day may be another."""
+    """The bounds cover the days from the first to the last. Other days may have another length."""
 
     @classmethod
     def of(cls, zone: ZoneInfo, sealed_before: date | None, *, using: str) -> DayBounds:
@@ -120,11 +120,12 @@ def _stretches(first: date, last: date, zone: ZoneInfo) -> tuple[Stretch, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextRange:
-    """A range of paths or session ids in the order of their bytes; None is no bound.
+    """A range of paths or session ids in the order of their bytes.
 
-    Arguments:
-        low: the first one; with `is_open`, the one that all in the range come after.
-        high: the one that all in the range come before.
+    Args:
+        low: the first text of the range; with `is_open`, the text before the first one.
+        high: the text after the last one; None is no bound.
+        is_open: leave `low` itself out.
         only: the range is the one text `low`.
     """
 
@@ -134,7 +135,7 @@ class TextRange:
     only: bool = False
 
     def condition(self, column: str) -> str:
-        """Return the condition that the values of a column are in the range."""
+        """Return the SQL condition that the values of a column are in the range."""
         if self.only:
             return f"{column} = %(low)s"
         bounds = [f"{column} {'>' if self.is_open else '>='} %(low)s"] if self.low or self.is_open else []
@@ -160,7 +161,7 @@ class Days:
 
 
 class Counts(NamedTuple):
-    """The three figures of a key on a day. With a previous day only `visitors` means something."""
+    """The three counts of a key on a day. With a previous day, only `visitors` has a meaning."""
 
     views: int
     visitors: int
@@ -178,7 +179,7 @@ class Cell(NamedTuple):
 
 
 class TotalRow(NamedTuple):
-    """What is stored of a page, and what its rollups and its page views say. None is no row, or no page view."""
+    """What is stored of a page, and what its rollups and its page views say. None means no row, or no page view."""
 
     path: str
     views: int
@@ -194,7 +195,7 @@ class TotalRow(NamedTuple):
 
 
 class VisitorRow(NamedTuple):
-    """What is stored of a session, and what its page views say. None is no row, or no page view."""
+    """What is stored of a session, and what its page views say. None means no row, or no page view."""
 
     session_id: str
     first_seen: datetime | None
@@ -205,8 +206,8 @@ class VisitorRow(NamedTuple):
 
 
 class Recount(NamedTuple):
-    """What a statement answers: the calendar and the first and last page view in its snapshot, how many rows it
-    compared, and those that differ.
+    """The result of a statement: the calendar and the first and last page view in its snapshot, how many rows it
+    compared, and the rows that differ.
     """
 
     zone: ZoneInfo
@@ -218,7 +219,7 @@ class Recount(NamedTuple):
     rows: Sequence[Any]
 
     def is_by(self, bounds: DayBounds) -> bool:
-        """Tell whether the calendar of the snapshot is the one that it was counted by, which knew the days of all."""
+        """Return whether the bounds match the calendar of the snapshot and cover all its page views."""
         return (self.zone, self.sealed_before) == (bounds.zone, bounds.sealed_before) and all(
             bounds.first <= day_of(at, self.zone) <= bounds.last for at in self.ends
         )
@@ -358,11 +359,15 @@ def visitors(bounds: DayBounds, sessions: TextRange, *, using: str) -> Recount:
 
 
 def _visits(sql: _Statement, *, value: str, where: str, index: str, lookup: str, sealed: str) -> str:
-    """Return the statement that counts page views and visitors by value, day, and day before, which may be NULL.
+    """Return the statement that counts page views and visitors by value, day and previous day, which may be NULL.
 
-    Arguments:
-        lookup: where the day before is not among the visits that are counted: the instant of the last view before.
-        sealed: and a day that may be later than that one.
+    Args:
+        value: the SQL of the value that a page view counts for.
+        where: the condition of the page views to count.
+        index: the index that finds them.
+        lookup: the SQL of the last instant before those page views at which the session was counted for the value, or
+            "NULL". It is asked for only where none of the counted days is the previous one.
+        sealed: the SQL of a sealed day that may be later than that instant, or "NULL".
     """
     raw_day = sql.day_of("earlier_at")
     previous_day = (
@@ -379,7 +384,7 @@ def _visits(sql: _Statement, *, value: str, where: str, index: str, lookup: str,
         lookup = f"CASE WHEN {before} IS NULL THEN {lookup} END"
     if sealed != "NULL":
         sealed = f"CASE WHEN {before} IS NULL THEN {sealed} END"
-    # The window function keeps each look-up from being merged into, and repeated by, what is reckoned from it.
+    # The window function keeps databases from merging a look-up into the expressions that use it, and so repeating it.
     return f"""
         SELECT value, day, previous_day, SUM(views) AS views, COUNT(*) AS visitors FROM (
             SELECT value, day, {previous_day} AS previous_day, views FROM (
@@ -393,10 +398,15 @@ def _visits(sql: _Statement, *, value: str, where: str, index: str, lookup: str,
 
 
 def _cells(sql: _Statement, counted: str, stored: str, *, frozen: str) -> str:
-    """Return the statement that compares cells, as they are counted, with the stored ones that meet a condition.
+    """Return the statement that compares counted cells with stored ones.
 
-    A visitor-day is a part of the rollup of its day, and one of a return too if it has a day before. `frozen` returns
-    are not compared: their visitors are taken off the new ones that were counted.
+    A visitor-day is part of the rollup of its day, and also of a return if it has a previous day.
+
+    Args:
+        counted: the statement that counts; see `_visits`.
+        stored: the condition of the stored cells.
+        frozen: the condition of returns that are not compared. Their visitors are subtracted from the new visitors that
+            were counted.
     """
     day = sql.no_day
     grouped = f"""
@@ -422,7 +432,7 @@ def _cells(sql: _Statement, counted: str, stored: str, *, frozen: str) -> str:
 
 
 class _Statement:
-    """The words of a statement in the database's own dialect, and what sends it."""
+    """Builds a statement in the dialect of its database, and sends it."""
 
     def __init__(self, bounds: DayBounds, using: str) -> None:
         self.bounds = bounds
@@ -436,7 +446,7 @@ class _Statement:
         self.day, self.distinct, self.index = self.dialect.day, self.dialect.differ, self.dialect.index
 
     def value_of(self, dimension: Dimension, path: str) -> tuple[str, dict[str, str | None]]:
-        """Return the value of a dimension, given the column that holds the path, and the parameters of that."""
+        """Return the SQL of a dimension's value, given the column that holds the path, and its parameters."""
         if dimension.neighbours == "path":
             return path, {}
         if dimension.is_whole_site:
@@ -451,20 +461,20 @@ class _Statement:
         return text, dict(zip(names, params, strict=True))
 
     def instant(self, at: date | datetime) -> str:
-        """Return an instant, or the first one of a day, as a literal."""
+        """Return the literal of an instant, or of the first instant of a day."""
         if not isinstance(at, datetime):
             at = self.bounds.start_of(at)
         return self.dialect.instant(at)
 
     def unsealed(self, days: Days) -> tuple[date | None, date | None]:
-        """Return the bounds of those of some days that are not sealed."""
+        """Return the bounds of some days without those that are sealed."""
         since = days.since
         if (seal := self.bounds.sealed_before) and (since is None or since < seal):
             since = seal
         return since, days.until
 
     def times(self, column: str, since: date | None, until: date | None) -> str:
-        """Return the condition that an instant is on one of some days."""
+        """Return the SQL condition that an instant is on one of some days."""
         bounds = [f"{column} >= {self.instant(since)}"] if since else []
         if until:
             bounds.append(f"{column} < {self.instant(until)}")

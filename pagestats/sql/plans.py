@@ -1,7 +1,7 @@
 """Have PostgreSQL plan the statements of a page view once per connection: planning is two fifths of what they take.
 
-Django tells psycopg not to prepare statements, since a pooler may send each of them to another server. `execute` lets
-psycopg prepare these few, and only where the connection leads to the server itself.
+Django keeps psycopg from preparing any statements, since a pooler may send each of them to another server. `execute`
+lets psycopg prepare these few, and only where the connection leads to the server itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def execute(cursor: Any, statement: str, params: Sequence[Any], connection: Base
     """Execute a statement of PostgreSQL, prepared where that is safe.
 
     In a transaction it isn't prepared, since a plan that is lost would abort the transaction; nor where the site has
-    told psycopg itself when to prepare statements.
+    configured psycopg itself to prepare statements.
 
     Args:
         cursor: from `fast_cursor`. One that writes the parameters into the text prepares nothing.

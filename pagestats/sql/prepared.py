@@ -103,7 +103,7 @@ def _adapted(argument: Any, connection: BaseDatabaseWrapper) -> Any:
 def converted(rows: Sequence[Row], types: Sequence[str], connection: BaseDatabaseWrapper) -> Iterator[Row]:
     """Yield the rows of a raw statement with values of their fields, as the ORM would make them of what drivers return.
 
-    Arguments:
+    Args:
         types: the internal type of the field of each column.
     """
     convert = _converters(tuple(types), dialect_of(connection), connection.timezone)

@@ -55,7 +55,7 @@ class SessionState(NamedTuple):
     last_day: date | None
     last_sealed_day: date | None
     version: int | None
-    """Of the session's visitor, who is changed by whoever writes anything of the session; None: there is none."""
+    """The version of the session's visitor, which each write to the session changes; None: it has no row yet."""
     zone: str | None
     next_zone: str | None
     sealed_before: date | None
@@ -208,7 +208,7 @@ def ranked_pages(*, limit: int | None, using: str) -> tuple[list[tuple[str, int]
         ") counted GROUP BY path ORDER BY SUM(views) DESC, path"
     )
     if limit is not None:
-        sql += f" LIMIT {max(limit, 1):d}"  # each row tells the number of pages, so that one is always read
+        sql += f" LIMIT {max(limit, 1):d}"  # each row has the number of pages, so at least one is read
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         rows = cursor.fetchall()

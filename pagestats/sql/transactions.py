@@ -89,12 +89,12 @@ class WriteThrottle:
 
 
 def wait_for_writers(model: type[models.Model], *, using: str) -> None:
-    """Wait until no transaction is open, but this one, that has written to a table before.
+    """Wait until every other transaction that has written to a table has ended.
 
-    Whoever comes to write there waits behind this one, until it ends; so it gives up soon, with a lock error. It is to
-    be the first statement: then a transaction that sees what was there when it began sees what those have written. On
-    SQLite there is one writer, and nothing is done here. On MariaDB each row is locked, also one that is not committed
-    yet, and who adds another is not kept from it.
+    Later writers of the table wait until this transaction ends, so it gives up soon, with a lock error. Call it as the
+    first statement: a transaction that sees what was committed when it began then also sees what those writers wrote.
+    SQLite has only one writer, so nothing is done there. On MariaDB it locks each row, also uncommitted ones, but
+    doesn't keep others from adding rows.
     """
     connection = connections[using]
     table = connection.ops.quote_name(model._meta.db_table)

@@ -21,8 +21,9 @@ from pagestats.sql.dialects import POSTGRESQL, Dialect, dialect_of, naive
 T = TypeVar("T")
 
 While = Literal["", "in_zone", "rebuilt_in_zone", "unsealed"]
-"""What the calendar has to say for anything to be written: that days are reckoned in the zone that is expected, and no
-rebuild is under way; or that one is, into that zone; or that the day that is expected is not sealed."""
+"""The condition on the calendar for anything to be written. "in_zone": the expected zone is the reporting zone, and no
+rebuild is running; "rebuilt_in_zone": a rebuild into the expected zone is running; "unsealed": the expected day is not
+sealed."""
 
 Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
 """What becomes of a stored value when a row with its key comes in. A row with "swap" stays as it is unless the stored
@@ -146,8 +147,8 @@ def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
     """Lock sessions until the transaction ends: a writer of the same session waits here.
 
     It must be the transaction's first statement, and it is a write: SQLite then waits for its turn, where a read that
-    turns into a write would fail at once, and on the others a row that is not there yet is locked as well. Whoever
-    swaps the version of one of these sessions finds that it changed.
+    turns into a write would fail at once, and the other databases also lock a row that doesn't exist yet. A writer that
+    compares the version of one of these sessions finds that it has changed.
     """
     write([Insert(LOCK, [(session_id, 1) for session_id in set(session_ids)])], using=using)
 
