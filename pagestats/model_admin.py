@@ -124,7 +124,7 @@ class ViewsAdminMixin(Base):
         path = content.path_of(thing)
         if path is None:
             return str(_("This object has no page yet."))
-        end = stats.reporting_day()
+        moment = stats.read_moment()
         views = stats.views_on(path)
         context: dict[str, Any] = {
             "path": path,
@@ -134,10 +134,14 @@ class ViewsAdminMixin(Base):
             "reading": stats.active_visitors(path),
             "views": views,
         }
+        start = moment.today - timedelta(days=DAYS - 1)
         try:
-            report = stats.report(end - timedelta(days=DAYS - 1), end, dimension="page", value=path)
+            report = stats.report(start, moment.today, dimension="page", value=path, moment=moment)
         except stats.CannotTell as error:
-            context |= {"reason": error.reason.translated, "views_of_days": stats.views_on(path, days=DAYS)}
+            context |= {
+                "reason": error.reason.translated,
+                "views_of_days": stats.views_on(path, days=DAYS, moment=moment),
+            }
         else:
             most = max(day.views for day in report.days)
             context |= {

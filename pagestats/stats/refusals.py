@@ -33,6 +33,10 @@ class Reason(str):
         reason.message, reason.parts = message, parts
         return reason
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        """Return the arguments, for pickle: a site may cache a report."""
+        return (self.message,), self.parts
+
     @property
     def translated(self) -> str:
         """The text in the active language."""

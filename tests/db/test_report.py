@@ -1,6 +1,7 @@
 """The figures of any range of days, compared with a count of the page views themselves."""
 
 import itertools
+import pickle
 from datetime import UTC, date, datetime, timedelta
 from typing import get_args
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from pagestats.stats import (
     HourCounts,
     Refused,
     UnknownPage,
+    read_moment,
     report,
     reporting_day,
 )
@@ -509,3 +511,42 @@ def test_the_number_of_queries_does_not_depend_on_the_views(django_capture_queri
     add(range(2, 30))
     assert [queries(**more) for more in asked] == few
     assert few == [3, 4, 3, 4, 3]
+
+
+def test_a_refusal_is_english_and_its_reason_can_be_translated(sealed, monkeypatch):
+    monkeypatch.setattr("pagestats.stats.refusals.gettext", lambda message: f"Übersetzt: {message}")
+    with pytest.raises(CannotTell, match="Visitors of '/a' aren't available") as refusal:
+        report(TODAY, TODAY + 9 * DAY, dimension="page", value="/a")
+    assert refusal.value.reason.translated == f"Übersetzt: {refusal.value}"
+    found = report(TODAY, TODAY + 9 * DAY, dimension="page")
+    assert found.reason.translated == f"Übersetzt: {found.reason}"
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert pickle.loads(pickle.dumps(found)).reason.translated == found.reason.translated
+
+
+def test_lenient_reports_leave_out_what_is_not_available(sealed):
+    found = report(SEAL - DAY, SEAL, by="hour", lenient=True)
+    assert (found.hours, found.views) == ((), 2)
+    by_views = report(TODAY, TODAY + 9 * DAY, dimension="page")
+    assert report(TODAY, TODAY + 9 * DAY, dimension="page", order="-visitors", lenient=True) == by_views
+
+
+@pytest.mark.django_db
+def test_hours_of_the_previous_range_come_with_a_comparison():
+    for at in (T0 - DAY, T0, T0 + HOUR):
+        record_page_view(a_hit(at=at))
+    found = report(TODAY, TODAY, by="hour", compare=True)
+    assert found.previous.hours == report(TODAY - DAY, TODAY - DAY, by="hour").hours
+    assert [hour.views for hour in found.previous.hours if hour.views] == [1]
+    assert sum(hour.views for hour in found.hours) == 2
+    assert report(TODAY, TODAY, compare=True).previous.hours == ()
+
+
+@pytest.mark.django_db
+def test_a_moment_is_read_in_one_statement_and_passed_down(django_capture_queries):
+    record_page_view(a_hit())
+    assert len(django_capture_queries(lambda: read_moment(T0))) == 1
+    moment = read_moment(T0)
+    assert (moment.at, moment.today, str(moment.zone), moment.sealed_before) == (T0, TODAY, "Europe/Amsterdam", None)
+    statements = django_capture_queries(lambda: report(TODAY, TODAY, moment=moment))
+    assert len(statements) == 2
