@@ -106,5 +106,6 @@ class Candidate:
         return value[:LONGEST_HEADER]
 
     def response_header(self, name: str) -> str:
-        """Return the beginning of a header of the response, in lower case; "" if it is missing."""
-        return self.response.headers.get(name, "")[:LONGEST_HEADER].lower()
+        """Return a header of the response, in lower case; "" if it is missing. It is the site's own, so all is read."""
+        value: str = self.response.headers.get(name, "")
+        return value.lower()
