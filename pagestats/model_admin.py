@@ -25,6 +25,7 @@ from django.utils.translation import ngettext
 from pagestats import access, content, identity, stats
 from pagestats.checks import message
 from pagestats.conf import Settings
+from pagestats.dimensions import PAGE
 from pagestats.formats import number
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class ViewsAdminMixin(Base):
         }
         start = moment.today - timedelta(days=DAYS - 1)
         try:
-            report = stats.report(start, moment.today, dimension="page", value=path, moment=moment)
+            report = stats.report(start, moment.today, dimension=PAGE.name, value=path, moment=moment)
         except stats.CannotTell as error:
             context |= {
                 "reason": error.reason.translated,

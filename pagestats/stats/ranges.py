@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 from pagestats.days import YEARS, Moment
-from pagestats.dimensions import WHOLE_SITE, Dimension, Key, named, with_rows
+from pagestats.dimensions import PAGE, WHOLE_SITE, Dimension, Key, named, with_rows
 from pagestats.stats.counts import RangeCounts, Report, Row, Rows
 from pagestats.stats.hours import Hours, hours_of
 from pagestats.stats.moments import read_moment
@@ -138,7 +138,7 @@ def report_rows(
     start: date,
     end: date,
     *,
-    dimension: str = "page",
+    dimension: str = PAGE.name,
     limit: int | None = None,
     offset: int = 0,
     order: Order = "-views",

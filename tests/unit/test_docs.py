@@ -3,11 +3,13 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import get_commands, load_command_class
+from django.db.models import F
 
 from pagestats.admin.health import REASONS
 from pagestats.checks import CHECKS
 from pagestats.conf import Settings
 from tests import ROOT
+from tests.factories import A_SECTION
 
 README = (ROOT / "README.md").read_text()
 
@@ -66,3 +68,14 @@ def test_the_make_targets_in_the_readme_exist():
     assert targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_dimension_in_the_docs_is_the_one_that_the_tests_register(monkeypatch):
+    registered = []
+    monkeypatch.setattr("pagestats.dimensions.register", registered.append)
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    (shown,) = registered
+    for path in ("", "/", "/a", "/blog/a", "x", "//b"):
+        assert shown.value_of(path) == A_SECTION.value_of(path)
+    assert str(shown.expression(F("path"))) == str(A_SECTION.expression(F("path")))

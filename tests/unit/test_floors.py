@@ -80,3 +80,13 @@ def test_only_those_who_may_ask_what_time_it_is(path):
     }
     if calls & {"now", "utcnow", "today"}:
         assert room(path) in {"hits", "management"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_register_writes_down_the_name_of_a_dimension(path):
+    named = [
+        node.value.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "dimension" and isinstance(node.value, ast.Constant)
+    ]
+    assert [name for name in named if name is not None] == []
