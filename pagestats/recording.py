@@ -73,11 +73,12 @@ def record_page_view(hit: Hit, *, patience: float = inf) -> PageView | None:
 def record_page_views(hits: Iterable[Hit]) -> int:
     """Record page views and return how many were counted; the others were repeats.
 
-    They are judged in the order of their instants, equal ones in the order given: the same as recording them one by one
-    in that order. Hits go in transactions of 1,000 each; after a failure, record all of them again, and those that were
-    stored are repeats.
+    Hits are judged in the order of their instants, and equal ones in the order given: the result is the same as if they
+    were recorded one by one in that order. Each transaction takes 1,000 hits; after a failure, record all of them
+    again, and those that were stored are repeats.
 
-    Raises `rollups.SealedDay` when the page views of the reporting day of one of them were pruned.
+    Raises:
+        rollups.SealedDay: one of the hits is on a reporting day whose page views were pruned.
     """
     ordered = sorted(hits, key=attrgetter("at"))
     return sum(
@@ -87,12 +88,13 @@ def record_page_views(hits: Iterable[Hit]) -> int:
 
 
 def record_visit(hit: Hit, *, patience: float = inf) -> bool:
-    """Record that a session reads a page now: a page view and a heartbeat. Return whether the view counted.
+    """Record a page view and a heartbeat of a session that views a page now. Return whether the view counted.
 
-    The same as `record_page_view` and `record_heartbeat`, with one look at the session for both.
+    It does what `record_page_view` and `record_heartbeat` do, and loads the state of the session once for both.
 
     Args:
-        patience: as theirs.
+        hit: the page view.
+        patience: seconds after which a write that failed on a lock is not tried again.
     """
     return bool(_record([hit], beats=True, patience=patience).counted)
 
@@ -106,10 +108,11 @@ class Recorded(NamedTuple):
 
 
 def _record(hits: Sequence[Hit], *, beats: bool = False, patience: float = inf) -> Recorded:
-    """Store those of some hits, in order of time, that are no repeats; and of a single one, if it beats, the heartbeat.
+    """Store hits, given in order of time, that are not repeats; with `beats`, also the heartbeat of a single hit.
 
-    A single one that is a repeat ends with one look. Many are judged at once under the lock: most of them will be new,
-    and of two that repeat each other, the first may turn out to be the repeat of a view that somebody else is storing.
+    A single hit that is a repeat ends with one read. Several hits are judged together under the locks of their
+    sessions: most of them are new, and of two that repeat each other, the first may itself repeat a view that another
+    process is storing.
     """
     using = router.db_for_write(PageView)
     if len(hits) == 1:
@@ -190,14 +193,14 @@ def _store(hits: Sequence[Hit], *, using: str) -> Recorded:
 
 
 def _stay_pending(calendar: SessionState) -> bool:
-    """Tell whether views are to stay pending: the site has it so, or its rollups are being rebuilt."""
+    """Return whether views stay pending: by the site's setting, or because the rollups are being rebuilt."""
     return bool(calendar.next_zone) or conf.ROLLUPS == "deferred"
 
 
 def _figures(
     hits: Sequence[Hit], around: Sequence[SessionState], *, is_pending: bool, using: str
 ) -> tuple[list[Insert], dict[str, tuple[datetime, date]]]:
-    """Return what hits add to the stored figures, and when those of their sessions that it changes were seen."""
+    """Return what hits add to the stored counts, and the new first and last day of the sessions that they change."""
     if is_pending:
         rollups.refuse_sealed_days(hits, around[0])
         return [], {}
@@ -210,8 +213,8 @@ def _rows(hits: Sequence[Hit], *, is_pending: bool) -> Insert:
 
 
 def _counted(hits: Sequence[Hit], around: Sequence[SessionState]) -> tuple[list[Hit], list[SessionState]]:
-    """Return those of some hits, in order of time, that repeat neither a stored view nor one of these; and what is
-    stored around them.
+    """Return the hits, given in order of time, that repeat neither a stored view nor one another, and the states around
+    them.
     """
     last: dict[tuple[str, str], datetime] = {}
     counted = []
@@ -224,20 +227,21 @@ def _counted(hits: Sequence[Hit], around: Sequence[SessionState]) -> tuple[list[
 
 
 def _is_repeat(hit: Hit, *views: datetime | None) -> bool:
-    """Tell whether one of some views of a hit's session and path is less than the dedup window away from it."""
+    """Return whether a view of the hit's session and path is less than the dedup window before or after it."""
     distances = [abs(hit.at - at) for at in views if at is not None]
     return bool(distances) and min(distances) < conf.DEDUP_WINDOW
 
 
 def record_heartbeat(hit: Hit, *, patience: float = inf) -> Heartbeat:
-    """Record that a session is on a path now, and return what came of it; it never counts a page view.
+    """Record that a session is on a path now, and return what was done. It never counts a page view.
 
-    A session that is not known is "created". One whose last heartbeat is on the same path and younger than
-    PAGESTATS_HEARTBEAT_DEDUP is "skipped", and so is a heartbeat older than the last one: `last_seen` never goes back.
-    Any other is "updated".
+    An unknown session is "created". A heartbeat is "skipped" if the last one was on the same path less than
+    PAGESTATS_HEARTBEAT_DEDUP ago, or if it is older than the last one: `last_seen` never goes back. Any other heartbeat
+    is "updated".
 
     Args:
-        patience: seconds after which a write that failed on a lock is not tried again, where somebody waits for it.
+        hit: where the session is, and when.
+        patience: seconds after which a write that failed on a lock is not tried again.
     """
     using = router.db_for_write(PageView)
     return sql.retrying(partial(_beat, hit, using=using), using=using, patience=patience)
