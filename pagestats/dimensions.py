@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from django.db.models import F, Q, Value
@@ -128,9 +128,16 @@ def registered() -> tuple[Dimension, ...]:
     return tuple(_register.values())
 
 
+@cache
 def rolled_up() -> tuple[Dimension, ...]:
     """Return the dimensions of which `Rollup` has rows, the whole site first."""
     return tuple(dimension for dimension in _register.values() if dimension.is_rolled_up)
+
+
+@cache
+def need_all_views() -> bool:
+    """Return whether a writer has to read all rolled-up views of a session, for the neighbours in some dimension."""
+    return any(dimension.neighbours == "session" for dimension in rolled_up())
 
 
 def with_rows() -> tuple[Dimension, ...]:
@@ -146,7 +153,7 @@ def named(name: str) -> Dimension:
 @lru_cache(maxsize=2048)
 def keys(path: str) -> tuple[Key, ...]:
     """Return what a view of a path counts for: one key for each dimension that is rolled up."""
-    return tuple(dimension.key(path) for dimension in _register.values() if dimension.is_rolled_up)
+    return tuple(dimension.key(path) for dimension in rolled_up())
 
 
 class NotRegistered(LookupError):
@@ -171,7 +178,7 @@ def register(dimension: Dimension) -> None:
     if dimension.name in _register:
         raise ValueError(f"There is a dimension {dimension.name!r} already. Give this one another name.")
     _register[dimension.name] = dimension
-    keys.cache_clear()
+    _forget()
 
 
 @contextmanager
@@ -182,4 +189,9 @@ def also(dimension: Dimension) -> Iterator[Dimension]:
         yield dimension
     finally:
         del _register[dimension.name]
-        keys.cache_clear()
+        _forget()
+
+
+def _forget() -> None:
+    for function in (rolled_up, need_all_views, keys):
+        function.cache_clear()

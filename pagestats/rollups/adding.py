@@ -188,7 +188,7 @@ def _stored_views(
     These are the sessions that have a new view before their visitor's last day; and, where a dimension finds its
     neighbours among all views of a session, every session that was there before.
     """
-    reads_all = any(dimension.neighbours == "session" for dimension in dimensions.rolled_up())
+    reads_all = dimensions.need_all_views()
     wanted = [
         session_id
         for session_id, views in sessions.items()
