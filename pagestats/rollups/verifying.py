@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -345,29 +346,24 @@ def _check_pages(work: _Work, position: Position) -> Slice:
 
 
 def _check_register(work: _Work, position: Position) -> Slice:
-    """Report rows of dimensions that are not in the register, and delete them where drift is set right."""
-    known = {dimension.name for dimension in dimensions.rolled_up()}
+    """Report rows of dimensions that are not in the register, and delete them where drift is to be fixed."""
     drift = []
     for model, table in ((Rollup, "rollup"), (Return, "return")):
-        rows = model.unguarded.using(work.using)
-        for name in _dimensions_of(rows):
-            if name in known:
-                continue
-            unknown = rows.filter(dimension=name)
-            stored = unknown.count()
+        unknown = model.unguarded.using(work.using).filter(_is_unregistered()).order_by("dimension")
+        for name, stored in unknown.values_list("dimension").annotate(rows=models.Count("dimension")):
             drift.append(Drift(table=table, dimension=name, value="", figure="rows", stored=stored, counted=0))
             if work.fix:
-                sql.transact(unknown.delete, using=work.using)
+                sql.transact(unknown.filter(dimension=name).delete, using=work.using)
     return Slice(drift=tuple(drift), compared=Counter(), views_read=0, then=Position(part=END))
 
 
-def _dimensions_of(rows: models.QuerySet[Any]) -> Iterator[str]:
-    """Yield the dimensions that a table has rows of, found one by one in its primary key."""
-    names = rows.order_by("dimension").values_list("dimension", flat=True)
-    name = names.first()
-    while name is not None:
-        yield name
-        name = names.filter(dimension__gt=name).first()
+def _is_unregistered() -> models.Q:
+    """Return the condition of rows of other dimensions: those between the registered names, which an index finds."""
+    names = sorted(dimension.name for dimension in dimensions.rolled_up())
+    condition = models.Q(dimension__lt=names[0]) | models.Q(dimension__gt=names[-1])
+    for name, following in pairwise(names):
+        condition |= models.Q(dimension__gt=name, dimension__lt=following)
+    return condition
 
 
 def _add_cells(cells: Iterable[Cell], dimension: Dimension, *, using: str) -> None:

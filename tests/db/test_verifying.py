@@ -644,7 +644,8 @@ def test_the_number_of_statements_does_not_grow_with_what_is_in_a_slice(django_c
         return django_capture_queries(lambda: list(verify()))
 
     few, many = view(10), view(300)
-    assert len(few) == len(many) < 26
+    # Two of them look for rows of dimensions that are not in the register.
+    assert len(few) == len(many) < 26 + 2
     assert not [query for query in many if query.startswith(("INSERT", "UPDATE", "DELETE"))]
 
 
