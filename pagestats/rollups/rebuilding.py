@@ -121,27 +121,27 @@ def _rebuild(size: int, longest_write: timedelta, *, using: str) -> Generator[Pr
     views = PageView.objects.using(using)
     total = views.rolled_up().count() + views.count()
     taken, pause = 0, SHORTEST_PAUSE
-    came_to = ""
-    while came_to != "changed":
+    outcome = ""
+
+    def progress(waiting_for: str = "") -> Progress:
+        return Progress(processed=taken, total=max(total, taken), waiting_for=waiting_for)
+
+    while outcome != "changed":
         for chunk in chunks(views.rolled_up, size, by="pk", using=using):
             sessions = {session_id for _, session_id in chunk}
             taken += sql.transact(partial(_make_pending, sessions, using=using), using=using)
-            yield Progress(processed=taken, total=max(total, taken))
-        while older and time.monotonic() < until:
-            if not (older := older & sql.transactions_with_snapshots(using=using)):
-                break
-            waiting_for = "transactions that began before the rebuild"
-            yield Progress(processed=taken, total=max(total, taken), waiting_for=waiting_for)
+            yield progress()
+        while (older := older and older & sql.transactions_with_snapshots(using=using)) and time.monotonic() < until:
+            yield progress("transactions that began before the rebuild")
             time.sleep(min(pause, max(0, until - time.monotonic())))
             pause = min(2 * pause, LONGEST_PAUSE)
-        if (came_to := _change_zone(using=using)) == "locked":
-            waiting_for = "a transaction that has written page views to end"
-            yield Progress(processed=taken, total=max(total, taken), waiting_for=waiting_for)
+        if (outcome := _change_zone(using=using)) == "locked":
+            yield progress("a transaction that has written page views")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-    for progress in backfill(batch_size=size):
-        done = taken + progress.processed
-        yield Progress(processed=done, total=max(total, done))
+    for rolled_up in backfill(batch_size=size):
+        processed = taken + rolled_up.processed
+        yield Progress(processed=processed, total=max(total, processed))
 
 
 def _make_pending(sessions: set[str], *, using: str) -> int:
