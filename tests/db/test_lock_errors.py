@@ -235,8 +235,10 @@ CASES = {
     "verification": Case(prepare_views, lambda: len(list(rollups.verification(rollups.begin_verification())))),
     "begin_verification": Case(prepare_stalled, lambda: runs_of(rollups.begin_verification)),
     "cleanup_stale_sessions": Case(prepare_left, retention.cleanup_stale_sessions),
-    "run_cleanup": Case(prepare_left, retention.run_cleanup),
-    "run_cleanup, again": Case(lambda: (retention.run_cleanup(), prepare_left()), retention.run_cleanup),
+    "cleanup_and_store_run": Case(prepare_left, retention.cleanup_and_store_run),
+    "cleanup_and_store_run, again": Case(
+        lambda: (retention.cleanup_and_store_run(), prepare_left()), retention.cleanup_and_store_run
+    ),
     "cleanup_stale_sessions, the command": Case(prepare_left, lambda: run_command("cleanup_stale_sessions")),
     "delete_expired_salts": Case(prepare_left, retention.delete_expired_salts),
     "sweep": Case(prepare_left, retention.sweep),
