@@ -385,7 +385,7 @@ class Run(models.Model):
     """
 
     class Kind(models.TextChoices):
-        """What is run. These are not the choices of the column, so that a new kind needs no migration."""
+        """What a run does. These are not the choices of the column, so that a new kind needs no migration."""
 
         BACKFILL = "backfill", _("backfill")
         CLEANUP = "clean-up", _("clean-up")

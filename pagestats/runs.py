@@ -25,11 +25,8 @@ from pagestats import sql
 from pagestats.hits import instant
 from pagestats.models import PageView, Run, RunQuerySet
 
-# What runs result in
-
-
-DAY = {"read": date.fromisoformat, "write": date.isoformat}
-"""How a field for a day is stored."""
+AS_ISO_DATE = {"read": date.fromisoformat, "write": date.isoformat}
+"""How the field of a result that holds a day is read from JSON and written to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +70,7 @@ class BackfillResult(Result):
     link: int | None = None
     """The link of the chain that is due; None for a backfill that one process does."""
     batch_size: int | None = None
-    """How many page views a chunk of the chain has; None is PAGESTATS_BACKFILL_BATCH_SIZE."""
+    """Page views per chunk of the chain; None is PAGESTATS_BACKFILL_BATCH_SIZE."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +89,7 @@ class VerifyResult(Result):
     """How many stored numbers differ from the page views."""
     total: int = 0
     """How many times a page view is counted in all, as far as was known at the beginning."""
-    sealed_before: date | None = field(default=None, metadata=DAY)
+    sealed_before: date | None = field(default=None, metadata=AS_ISO_DATE)
     """The first day that is not sealed; earlier days are not compared."""
     position: dict[str, Any] | None = None
     """Where to continue, as plain values; None when the verification is finished."""
@@ -108,15 +105,15 @@ class PruneResult(Result):
 
     kind = Run.Kind.PRUNE
 
-    before: date | None = field(default=None, metadata=DAY)
-    """The first day whose page views stay."""
+    before: date | None = field(default=None, metadata=AS_ISO_DATE)
+    """The first day whose page views are kept."""
     total: int = 0
     """How many page views it deletes, as far as is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CleanupResult(Result):
-    """The result of a clean-up: none but the number of stale sessions that it deleted, which is `processed`."""
+    """The result of a clean-up, which has no values: how many stale sessions it deleted is `processed` of the run."""
 
     kind = Run.Kind.CLEANUP
 
@@ -130,12 +127,23 @@ class ScheduleResult(Result):
     name: str = ""
 
 
-# Beginning, advancing, ending
-
-
 def of_kind(kind: Run.Kind) -> RunQuerySet:
     """Return the runs of a kind, in the database that they are written to."""
     return Run.objects.using(_database()).filter(kind=kind)
+
+
+def last(kind: Run.Kind, *, using: str | None = None) -> Run | None:
+    """Return the run of a kind that began last; None if no run of the kind is stored.
+
+    Args:
+        using: the database to read; None is the one that runs are written to.
+    """
+    return of_kind(kind).using(using or _database()).newest_first().first()
+
+
+def alive(kind: Run.Kind, *, at: datetime) -> Run | None:
+    """Return the run of a kind that is alive at an instant; of several, the one that made progress last."""
+    return of_kind(kind).running().alive(at).order_by("-updated").first()
 
 
 def begin(result: Result) -> Run:
@@ -204,9 +212,6 @@ def end_with(run: Run, status: Run.Status, result: Result) -> None:
     _retrying(partial(_row(run).running().update, **ended))
 
 
-# Runs that stalled
-
-
 def stop_stalled(kind: Run.Kind, *, at: datetime) -> None:
     """End all stalled runs of a kind as "stopped". The time of their last progress stays."""
     _retrying(partial(_stop, of_kind(kind).running().stalled(at), at))
@@ -244,9 +249,6 @@ def stalled_links(kind: Run.Kind, *, at: datetime) -> list[Run]:
     return [run for run in found if run.pk not in single and _claim(run, at)]
 
 
-# Chains
-
-
 def link_of(run: Run) -> int:
     """Return the link of a run that is due. Of a run that was no chain, it is the first."""
     link: int = run.result.get("link", 0)
@@ -265,7 +267,7 @@ def pass_on(run: Run, link: int, enqueue: Callable[[int], Any], *, result: Resul
     Args:
         link: the link that is done.
         enqueue: called with the next link in the transaction that makes it due; it may wait for the commit.
-        result: what the run has come to; None where each chunk has stored that.
+        result: the result to store; None if each chunk has stored its own part already.
     """
     sql.transact(partial(_pass_on, run, link, enqueue, result), using=_database())
 
@@ -307,5 +309,8 @@ def _stop(runs: RunQuerySet, at: datetime) -> int:
 
 
 def _claim(run: Run, at: datetime) -> bool:
-    """Note progress of a stalled run: of two processes that find it stalled at the same time, one does."""
+    """Claim a stalled run by noting progress, and return whether this process got it.
+
+    Of two processes that find the run stalled at the same time, only one does.
+    """
     return bool(_retrying(partial(_row(run).running().stalled(at).update, updated=at)))

@@ -75,7 +75,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """The state of a schedule, with its plan and its row; the row is None if there is none."""
+    """The state of a schedule, with its plan and its row; the row is None if it doesn't exist."""
 
     plan: Plan
     state: State

@@ -21,7 +21,7 @@ from pagestats.models import PageView, Run
 from pagestats.runs import BackfillResult, VerifyResult
 
 BUDGET = timedelta(seconds=5)
-"""The time after which a task of a chain starts no other chunk."""
+"""How long a task of a chain works before it leaves the next chunk to the next task."""
 
 FOLD_EVERY = timedelta(seconds=3)
 FOLD_FOR = timedelta(seconds=50)
@@ -31,7 +31,7 @@ TIME_TO_END = timedelta(seconds=10)
 """The time that the last chunk of such a task may take."""
 
 UNSAVED = {"save": False}
-"""Options of each task. Successes are not saved, since they would push out those of the site; failures always are."""
+"""Options of each task. Failures are always saved. Successes aren't: they would push out those of the site's tasks."""
 
 
 class NoCluster(Exception):
@@ -47,11 +47,11 @@ class BackfillUnderWay(Exception):
 
 
 def clean_up() -> int:
-    """Delete the stale sessions, and restart a backfill and a verification that stalled. Return how many sessions.
+    """Delete the stale sessions, and restart a stalled backfill and verification; return how many sessions it deleted.
 
-    This is the task of the schedule. `retention.run_cleanup` deletes the sessions, and restarts nothing.
+    The schedule calls it. `retention.cleanup_and_store_run` does only the first half.
     """
-    deleted = retention.run_cleanup()
+    deleted = retention.cleanup_and_store_run()
     restart_backfill()
     restart_verification()
     return deleted
@@ -75,7 +75,7 @@ def fold() -> int:
 
 
 def _fold_for() -> timedelta:
-    """Return how long a task may roll up page views: it has to end before the cluster takes it for dead."""
+    """Return how long a task may roll up page views: it has to end before the cluster assumes that it died."""
     if not apps.is_installed("django_q"):
         return FOLD_FOR
     from django_q.conf import Conf
@@ -90,7 +90,7 @@ def prune(*, batch_size: int | None = None) -> int:
     It also deletes expired salts and the empty rows of erased sessions.
 
     Args:
-        batch_size: page views a chunk; None is 500.
+        batch_size: page views per chunk; None is 500.
 
     Returns:
         How many page views are pruned so far.
@@ -105,7 +105,7 @@ def prune(*, batch_size: int | None = None) -> int:
         for done in chunks:
             processed = done.processed
             if time.monotonic() >= until:
-                # Called once too often, it finds nothing to prune.
+                # One call too many does no harm: it finds nothing to prune.
                 _put("prune", using=router.db_for_write(PageView))
                 break
     return processed
@@ -114,7 +114,7 @@ def prune(*, batch_size: int | None = None) -> int:
 def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
     """Have the cluster roll up all pending page views; return the run, or None if nothing is pending.
 
-    A backfill that stalled is continued, with the batch size that it has.
+    A stalled backfill is continued with its own batch size.
 
     Raises:
         NoCluster: tasks can't be put into the queue.
@@ -125,8 +125,7 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
     require_queue()
     rollups.chunk_size(batch_size)
     rollups.refuse_while_rebuilding()
-    running = runs.of_kind(Run.Kind.BACKFILL).running()
-    if alive := running.alive(instant(None)).order_by("-updated").first():
+    if alive := runs.alive(Run.Kind.BACKFILL, at=instant(None)):
         raise BackfillUnderWay(alive)
     if not (run := restart_backfill()) and (run := rollups.begin_backfill(link=0, batch_size=batch_size)):
         _enqueue("backfill", run.pk, 0)
@@ -134,10 +133,10 @@ def schedule_backfill(*, batch_size: int | None = None) -> Run | None:
 
 
 def restart_backfill(*, at: datetime | None = None) -> Run | None:
-    """Enqueue the stalled backfill again, if there is one, and return its run. All other stalled ones become "stopped".
+    """Enqueue the newest stalled backfill again, and return its run; None if there is nothing to restart.
 
-    None is restarted while another backfill is alive, or if nothing is pending. The stalled backfill may have been a
-    chain, or a command that was killed.
+    It may be a chain, or the backfill of a command that was killed. Other stalled backfills become "stopped". Nothing
+    is restarted while another backfill is alive, or if no page view is pending.
 
     Args:
         at: an aware datetime; None is now.
@@ -178,7 +177,7 @@ def verify() -> Run | None:
 
     A verification that stalled becomes "stopped", since what it compared may be out of date.
     """
-    if runs.of_kind(Run.Kind.VERIFY).running().alive(instant(None)).exists():
+    if runs.alive(Run.Kind.VERIFY, at=instant(None)):
         return None
     run = rollups.begin_verification(link=0)
     _enqueue("verify_slices", run.pk, 0)
@@ -204,7 +203,7 @@ def verify_slices(run_id: int, link: int) -> int:
 
 
 def restart_verification(*, at: datetime | None = None) -> None:
-    """Enqueue the link of a stalled verification again; a stalled one of a command becomes "stopped".
+    """Enqueue the due link of a stalled verification again. One that a command had begun becomes "stopped".
 
     Args:
         at: an aware datetime; None is now.
@@ -225,7 +224,7 @@ def require_django_q() -> None:
 
 
 def require_queue() -> None:
-    """Raise `NoCluster` unless tasks can be put into the queue. It can't see whether a cluster takes them out."""
+    """Raise `NoCluster` unless tasks can be put into the queue. Whether a cluster is running isn't checked."""
     require_django_q()
     from django_q.brokers import get_broker
 

@@ -18,13 +18,14 @@ from pagestats.retention.pruning import (
     preview_prune,
     prune,
 )
-from pagestats.retention.sessions import cleanup_stale_sessions, delete_expired_salts, run_cleanup, sweep
+from pagestats.retention.sessions import cleanup_and_store_run, cleanup_stale_sessions, delete_expired_salts, sweep
 
 __all__ = [
     "SINCE_AN_INSTANT",
     "PendingViews",
     "WritersUnderWay",
     "bound_of",
+    "cleanup_and_store_run",
     "cleanup_stale_sessions",
     "delete_expired_salts",
     "erase",
@@ -36,7 +37,6 @@ __all__ = [
     "preview_forget",
     "preview_prune",
     "prune",
-    "run_cleanup",
     "sweep",
     "sweep_visitors",
 ]

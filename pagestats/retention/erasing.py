@@ -1,4 +1,4 @@
-"""What one visitor wants erased, or anonymised."""
+"""Erase or anonymise what is stored about one visitor."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def forget(session_id: str) -> int:
 
 
 def preview_forget(session_id: str) -> Scope:
-    """Return how much `forget` would give another id. Nothing is written."""
+    """Return how much `forget` would anonymise. Nothing is written."""
     using = router.db_for_write(PageView)
     views = PageView.objects.using(using).filter(session_id=_session(session_id))
     return rollups.scope_of(views, Calendar.zone_of(Calendar.objects.using(using)))
@@ -106,8 +106,8 @@ def sweep_visitors(*, at: datetime | None = None) -> int:
 SWEPT_AT_ONCE = 500  # rows
 
 SINCE_AN_INSTANT = 10**15
-"""Versions from here on mean that the session was erased or anonymised, and when. No other row is written often enough
-to come near."""
+"""A version from here on is the time at which the session was erased or anonymised, in microseconds since 1970. No row
+is written so often that its version comes near."""
 
 
 def _since(at: datetime) -> int:

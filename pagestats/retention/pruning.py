@@ -51,9 +51,9 @@ def prune(
     back: for a day before it, this only deletes what a killed pruning has left.
 
     Args:
-        before: the first reporting day whose page views stay.
+        before: the first reporting day whose page views are kept.
         at: an aware datetime, the moment of pruning; None is now.
-        batch_size: page views a chunk, 1 to 10,000; None is 500.
+        batch_size: page views per chunk, 1 to 10,000; None is 500.
 
     Raises:
         PendingViews: page views before that day are pending.
@@ -79,7 +79,7 @@ def preview_prune(before: date, *, at: datetime | None = None) -> Scope:
     """Return how much `prune` would delete; raise what it would raise. Nothing is written.
 
     Args:
-        before: the first reporting day whose page views stay.
+        before: the first reporting day whose page views are kept.
         at: an aware datetime, the moment of pruning; None is now.
     """
     using = router.db_for_write(PageView)
@@ -181,11 +181,11 @@ def _prune(calendar: Calendar | None, size: int, *, using: str) -> Generator[Pro
 
 
 def _last_pruning(before: date) -> Run | None:
-    """Return the last pruning before a day, for the caller to continue; None if it is finished, or was of another day.
+    """Return the last pruning if it can be continued: if it was before this day, and didn't finish.
 
-    One of another day that was killed becomes "stopped": the next pruning deletes what it has left.
+    If it was before another day and didn't finish, it becomes "stopped": the next pruning deletes what it left.
     """
-    run = runs.of_kind(Run.Kind.PRUNE).newest_first().first()
+    run = runs.last(Run.Kind.PRUNE)
     if run is None or run.status == Run.Status.FINISHED:
         return None
     if PruneResult.of(run).before == before:
@@ -199,7 +199,7 @@ def _prune_chunk(chunk: Sequence[tuple[int, str]], zone: ZoneInfo, run: Run, *, 
     sessions = {session_id for _, session_id in chunk}
     sql.lock_sessions(sessions, using=using)
     views = PageView.objects.using(using).rolled_up().filter(pk__in=[pk for pk, _ in chunk])
-    # Read again, now that nobody can change them. A row whose session has changed waits for another chunk.
+    # Read again, now that no other process can change them. A row whose session has changed waits for another chunk.
     rows = list(sql.current(views.filter(session_id__in=sessions)).values_list("pk", "session_id", "timestamp"))
     last: defaultdict[str, date] = defaultdict(lambda: date.min)
     for _, session_id, at in rows:

@@ -1,4 +1,4 @@
-"""What expires by itself: stale sessions, the salts of past days, and the empty rows that erasures leave."""
+"""Delete what expires by itself: stale sessions, the salts of past days, and the empty rows that erasures leave."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def cleanup_stale_sessions(*, at: datetime | None = None) -> int:
     return sql.retrying(lambda: stale.delete()[0], using=using)
 
 
-def run_cleanup() -> int:
-    """Delete the stale sessions, note it in the one `Run` of the clean-up, and return how many.
+def cleanup_and_store_run() -> int:
+    """Delete the stale sessions, store the clean-up as a `Run`, and return how many sessions it deleted.
 
-    Each clean-up overwrites that row, which says when the last completed clean-up started and how many sessions it
-    deleted.
+    Each clean-up overwrites the `Run` of the one before. So there is one row, which says when the last completed
+    clean-up started and how many sessions it deleted.
     """
     started = instant(None)
     deleted = cleanup_stale_sessions(at=started)
@@ -40,7 +40,7 @@ def run_cleanup() -> int:
 def delete_expired_salts(*, at: datetime | None = None) -> int:
     """Delete the salts of anonymous ids that are two reporting days old or older, and return how many.
 
-    The first page view of a day does the same. This is for a site on which nobody views a page.
+    The first page view of a day does the same. This is for days on which a site has no page view.
 
     Args:
         at: an aware datetime; None is now.

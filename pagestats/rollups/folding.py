@@ -49,7 +49,7 @@ def begin_backfill(*, link: int | None = None, batch_size: int | None = None) ->
 
     Args:
         link: the link that is due if the backfill is a chain of tasks.
-        batch_size: page views a chunk of that chain.
+        batch_size: page views per chunk of that chain.
     """
     total = can_be_rolled_up(using=router.db_for_write(PageView)).count()
     return runs.begin(BackfillResult(total=total, link=link, batch_size=batch_size)) if total else None
@@ -63,7 +63,7 @@ def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Genera
     yields nothing and leaves no `Run`. While the rollups are being rebuilt it rolls up nothing, and ends.
 
     Args:
-        batch_size: page views a chunk, 1 to 10,000; None is PAGESTATS_BACKFILL_BATCH_SIZE.
+        batch_size: page views per chunk, 1 to 10,000; None is PAGESTATS_BACKFILL_BATCH_SIZE.
         run: an existing run to continue. If the iteration stops early, that run stays "running", so that another
             process can continue it. None is a new run, which becomes "stopped" then.
 
@@ -74,10 +74,10 @@ def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Genera
 
 
 def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
-    """Roll up what is pending now, as `backfill` does but without a `Run`; yield the number of page views a chunk had.
+    """Roll up what is pending now, as `backfill` does but without a `Run`; yield each chunk's number of page views.
 
     Args:
-        batch_size: page views a chunk; None is PAGESTATS_BACKFILL_BATCH_SIZE.
+        batch_size: page views per chunk; None is PAGESTATS_BACKFILL_BATCH_SIZE.
     """
     using = router.db_for_write(PageView)
     size = chunk_size(batch_size, default=conf.BACKFILL_BATCH_SIZE)
@@ -97,8 +97,8 @@ def can_be_rolled_up(*, using: str) -> PageViewQuerySet:
 def _pending(*, can_be_rolled_up: bool, using: str) -> PageViewQuerySet:
     """Return the pending page views that can be rolled up, or those that can't.
 
-    A CASE compares the times, so that the index of pending page views finds them. Nearly all page views are of these
-    times, and a planner that sees the plain condition may read all of them by the index of times.
+    A CASE compares the times, so that the database uses the index on pending page views. Nearly all page views meet the
+    condition; without the CASE, a planner may choose the index on times and read all of them.
     """
     calendar = Calendar.objects.using(using).row().first()
     begin = EARLIEST
@@ -175,10 +175,11 @@ class BackfillStatus:
 
     pending: int
     stranded: int
-    """How many of the pending page views can't be rolled up: they are of sealed days, or outside the calendar."""
+    """How many of the pending page views can't be rolled up, because they belong to sealed days or lie outside the
+    calendar."""
     last_run: Run | None
     rebuild: RebuildUnderWay | None
-    """What to do about a rebuild that is under way and holds up every backfill; None if there is none."""
+    """Says what to do about the rebuild that keeps all page views pending; None if no rebuild is under way."""
 
     def describe(self, at: datetime) -> str:
         """Return the status in words, as of an instant."""
@@ -218,6 +219,6 @@ def backfill_status() -> BackfillStatus:
     return BackfillStatus(
         pending=PageView.objects.pending().count(),
         stranded=_pending(can_be_rolled_up=False, using=router.db_for_read(PageView)).count(),
-        last_run=Run.objects.filter(kind=Run.Kind.BACKFILL).newest_first().first(),
+        last_run=runs.last(Run.Kind.BACKFILL, using=router.db_for_read(Run)),
         rebuild=_under_way(using=router.db_for_read(Calendar)),
     )

@@ -37,7 +37,7 @@ from example_project.blog.models import Post
 from pagestats.hits import Hit
 from pagestats.models import PageView, Rollup, Tally
 from pagestats.recording import record_heartbeat, record_page_views
-from pagestats.retention import run_cleanup
+from pagestats.retention import cleanup_and_store_run
 from pagestats.rollups import begin_verification, verification
 now = timezone.now()
 paths = ["/first", "/about", {LONG_PATH!r}, {HOSTILE_PATH!r}, *(f"/unknown/{{n}}" for n in range(120))]
@@ -49,7 +49,7 @@ today = timezone.localdate()
 for outcome, reason in [("recorded", ""), ("repeat", ""), ("not_stored", "bot"), ("failed", 60 * "E")]:
     for day in (today - timedelta(days=1), today, today + timedelta(days=1)):
         Tally.objects.create(day=day, outcome=outcome, reason=reason, count=123456)
-run_cleanup()
+cleanup_and_store_run()
 Rollup.unguarded.update(views=1234)
 list(verification(begin_verification()))
 """

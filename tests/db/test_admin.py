@@ -142,7 +142,7 @@ def figures(settings):
         ("failed", "OperationalError", 2, 1),
     ]:
         Tally.objects.create(day=day - timedelta(days=ago), outcome=outcome, reason=reason, count=count)
-    retention.run_cleanup()
+    retention.cleanup_and_store_run()
 
 
 def shown(response, key):

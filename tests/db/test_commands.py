@@ -397,7 +397,7 @@ def test_other_database_errors_are_raised_unchanged(monkeypatch):
     def fail():
         raise DatabaseError("out of shared memory")
 
-    monkeypatch.setattr("pagestats.management.commands.cleanup_stale_sessions.run_cleanup", fail)
+    monkeypatch.setattr("pagestats.management.commands.cleanup_stale_sessions.cleanup_and_store_run", fail)
     with pytest.raises(DatabaseError, match="out of shared memory"):
         call_command("cleanup_stale_sessions")
 

@@ -66,7 +66,7 @@ def test_pending_page_views_and_the_last_backfill_are_told():
 @pytest.mark.django_db
 def test_the_last_clean_up_is_told():
     list(backfill())
-    retention.run_cleanup()
+    retention.cleanup_and_store_run()
     assert health().last_cleanup == Run.objects.get(kind=Run.Kind.CLEANUP)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pagestats.formats import counted
 from pagestats.management.base import StatsCommand
-from pagestats.retention import run_cleanup, sweep
+from pagestats.retention import cleanup_and_store_run, sweep
 
 
 class Command(StatsCommand):
@@ -18,6 +18,6 @@ class Command(StatsCommand):
 
     def handle(self, **options: Any) -> None:
         """Delete."""
-        deleted = run_cleanup()
+        deleted = cleanup_and_store_run()
         sweep()
         self.stdout.write(f"Deleted {counted(deleted, 'stale session')}")
