@@ -99,7 +99,10 @@ def chunks(
         by: the column of an index that finds them.
     """
     columns = list(dict.fromkeys(["pk", "session_id", by]))
-    reached: Any = None
+    # By a bound on the key, also before the first chunk, SQLite finds the index of pending page views, whatever the
+    # statistics of the table say.
+    beginning = 0 if by == "pk" else None
+    reached: Any = beginning
     throttle = sql.WriteThrottle(using)
     while True:
         throttle.pause()
@@ -107,6 +110,6 @@ def chunks(
         found = list(left.order_by(*dict.fromkeys([by, "pk"])).values_list(*columns)[:size])
         if found:
             yield [(row[0], row[1]) for row in found]
-        elif reached is None:
+        elif reached == beginning:
             return
-        reached = found[-1][columns.index(by)] if found else None
+        reached = found[-1][columns.index(by)] if found else beginning
