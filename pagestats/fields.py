@@ -11,7 +11,7 @@ from django.db.migrations.state import ProjectState
 
 COLLATIONS = {
     "postgresql": "C",
-    # The nopad and 0900 collations, since utf8mb4_bin takes "a" and "a " for one.
+    # The nopad and 0900 collations, since utf8mb4_bin treats "a" and "a " as equal.
     "mariadb": "utf8mb4_nopad_bin",
     "mysql": "utf8mb4_0900_bin",
 }
@@ -28,10 +28,10 @@ class ExactCharField(models.CharField):
     """Text that every database compares and orders byte for byte: case, accents and trailing spaces count."""
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
-        """Return the standard's long name of varchar.
+        """Return the long name of varchar, as the SQL standard has it.
 
-        By the short one Django would add a second index for LIKE on PostgreSQL, which "C" does not need, and warn of
-        a limit of 255 characters in unique keys on MySQL, which the row format of every supported version lifted.
+        With the short name, Django would add a second index for LIKE on PostgreSQL, which "C" doesn't need, and would
+        warn about a limit of 255 characters in unique keys on MySQL, which no supported version has.
         """
         return f"character varying({self.max_length})"
 
@@ -41,7 +41,7 @@ class ExactCharField(models.CharField):
 
 
 class PartialIndex(models.Index):
-    """An index of the rows that meet a condition, and of all rows where the database knows no partial index.
+    """An index of the rows that meet a condition, or of all rows if the database doesn't support partial indexes.
 
     Django's own `condition` is left out there too, but models.W037 warns of it on each `migrate`.
     """
@@ -66,7 +66,7 @@ class PartialIndex(models.Index):
 
 
 class AddPartialIndex(migrations.AddIndex):
-    """Add an index that is worth its cost only where it is partial; elsewhere do nothing."""
+    """Add an index only if the database supports partial indexes; elsewhere it isn't worth its cost."""
 
     def database_forwards(
         self,
@@ -75,7 +75,7 @@ class AddPartialIndex(migrations.AddIndex):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Make the index, where the database knows partial ones."""
+        """Create the index, if the database supports partial indexes."""
         if schema_editor.connection.features.supports_partial_indexes:
             super().database_forwards(app_label, schema_editor, from_state, to_state)
 
@@ -86,6 +86,6 @@ class AddPartialIndex(migrations.AddIndex):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
-        """Take it away again, where it was made."""
+        """Remove the index, if it was created."""
         if schema_editor.connection.features.supports_partial_indexes:
             super().database_backwards(app_label, schema_editor, from_state, to_state)

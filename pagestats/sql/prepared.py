@@ -1,4 +1,4 @@
-"""Queries of the ORM that are compiled once: of a short one, that takes several times as long as the database does."""
+"""ORM queries that are compiled once. Compiling a short query takes several times as long as the database does."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from pagestats.sql.dialects import Convert, Dialect, dialect_of
 
 Row = tuple[Any, ...]
 MOST_SHAPES = 64
-"""That one query is kept in: of a limit, a client may choose another each time."""
+"""How many compiled forms of one query are kept: a client may choose another limit each time."""
 
 
 class Prepared:
-    """A query that is built and compiled at its first call on a database, and from then on only filled in.
+    """A query that is compiled at its first call on a database; later calls only fill in the arguments.
 
-    Called with the arguments of the function that builds it, it returns the rows. Arguments that are strings, dates or
-    datetimes are filled in; each other value of the others makes a query of its own. None of the former may decide
-    what the query looks like.
+    Call it with the arguments of the function that builds it; it returns the rows. Strings, dates and datetimes are
+    filled in, and must not change the shape of the query. Any other argument value is compiled into a separate query.
     """
 
     def __init__(self, build: Callable[..., QuerySet[Any, Any]]) -> None:

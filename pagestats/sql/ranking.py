@@ -18,8 +18,8 @@ from pagestats.models import Calendar
 class LaterDay(Func):
     """The `day` of returns that are found by their `previous_day`.
 
-    After an ANALYZE, SQLite would rather skip from each previous day to the next, of all that there are, and look for
-    the day there. By the plus it leaves the day out of the search.
+    After an ANALYZE, SQLite would step through all previous days and search for the day in each. The plus keeps it from
+    using the day in the search.
     """
 
     template = "%(expressions)s"
@@ -54,7 +54,7 @@ ORDERS = {
     for sign, direction in (("", ""), ("-", " DESC"))
     for name, column in (("views", "all_views"), ("visitors", "all_visitors"), ("value", "value"))
 }
-"""By what values may be ranked, as SQL has it; with a minus the most first. Equal ones follow by value, by bytes."""
+"""The orders of a ranking, as SQL; with a minus, the largest first. Equal values are ordered by value, byte by byte."""
 
 
 class Ranked(NamedTuple):

@@ -37,7 +37,7 @@ class View(Protocol):
 
 
 class Neighbours(NamedTuple):
-    """When the session of a view saw its path last before, and next after it.
+    """The instants of the stored views of the same session and path nearest to a view, before and after it.
 
     A stored view of exactly the same instant is both.
     """
@@ -47,7 +47,7 @@ class Neighbours(NamedTuple):
 
 
 class SessionState(NamedTuple):
-    """What is stored around a view: all that its judge, the rollups and a heartbeat need to know."""
+    """What is stored around a view: everything that deduplication, the rollups and a heartbeat need."""
 
     all: Neighbours
     rolled_up: Neighbours

@@ -1,6 +1,6 @@
-"""Insert rows, or change those that are there: the ORM can set them, but not add to them, nor compare and swap.
+"""Insert rows, or change existing ones: an ORM upsert can set columns, but neither add to them nor compare first.
 
-Statements are written once for each table and number of rows, and kept: a page waits for them.
+The text of each statement is built once for each table and number of rows, and then kept: a page waits for it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ rebuild is running; "rebuilt_in_zone": a rebuild into the expected zone is runni
 sealed."""
 
 Change = Literal["keep", "set", "add", "least", "greatest", "swap"]
-"""What becomes of a stored value when a row with its key comes in. A row with "swap" stays as it is unless the stored
-value is one less than the incoming one: somebody else changed it since it was read."""
+"""What an upsert does to the stored value of a column. With "swap", the stored row stays as it is unless its value is
+one less than the incoming one: otherwise another writer has changed it since it was read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A table, the columns that rows for it have, and what they do to a row that has their key already.
+    """A table, the columns of the rows to insert, and what these do to a stored row with the same key.
 
-    Make one once and keep it: its statements are kept with it.
+    Create each target once and keep it: the texts of its statements are kept with it.
     """
 
     model: type[models.Model]
@@ -43,7 +43,7 @@ class Target:
     """Empty: rows are only inserted."""
     changes: tuple[tuple[str, Change], ...] = ()
     unless_changed: str = ""
-    """A column of which a stored row has to have the value that is expected; else it stays as it is."""
+    """A column. A stored row changes only if it has the expected value there."""
     only_while: While = ""
 
     @classmethod
@@ -61,7 +61,7 @@ class Target:
 
     @property
     def expects(self) -> bool:
-        """Whether a value is to come with the one row."""
+        """Whether an expected value belongs to the one row."""
         return bool(self.unless_changed or self.only_while)
 
     @cached_property
@@ -99,8 +99,8 @@ class Insert(NamedTuple):
     target: Target
     rows: Sequence[Sequence[Any]]
     expected: Any = None
-    """Of the column that must not have changed, of the one row; None: there must be no row. Or what the calendar is
-    asked for: a zone, or a day."""
+    """The value that the column `unless_changed` must have, None if there must be no row; or what `only_while` expects
+    of the calendar: a zone, or a day."""
 
 
 def upsert(
@@ -111,7 +111,7 @@ def upsert(
     changes: Mapping[str, Change],
     using: str,
 ) -> None:
-    """Insert rows of (*key, *changes) values; where a row with that key exists, change it."""
+    """Insert rows of (*key, *changes) values; change the row instead if one with that key exists."""
     write([Insert(_upserting(model, tuple(key), tuple(changes.items())), list(rows))], using=using)
 
 
@@ -121,13 +121,14 @@ def _upserting(model: type[models.Model], key: tuple[str, ...], changes: tuple[t
 
 
 def write(inserts: Iterable[Insert], *, last: Insert | None = None, using: str) -> int:
-    """Write rows into some tables. Call it in a transaction, unless it is for one table only.
+    """Write rows into tables. Call it in a transaction, unless it writes to one table only.
 
     Args:
         inserts: what to write, in the order of `sql.locks`, which an assertion holds. The rows of each are sorted here.
         last: rows that are only inserted, after all others.
 
-    Returns the primary key of the last row of `last`, 0 without one.
+    Returns:
+        The primary key of the last row of `last`, 0 without one.
     """
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
@@ -154,25 +155,25 @@ def lock_sessions(session_ids: Iterable[str], *, using: str) -> None:
 
 
 def can_write_if_unchanged(using: str) -> bool:
-    """Tell whether a database says how many rows a swap changed. MySQL counts those that it left alone as well."""
+    """Return whether the database reports how many rows it changed. MySQL also counts rows that it didn't change."""
     return dialect_of(connections[using]).reports_changed_rows
 
 
 def write_if_unchanged(
     guards: Sequence[Insert], inserts: Iterable[Insert] = (), *, last: Insert | None = None, using: str
 ) -> int | None:
-    """Write rows if each row of `guards` is as it was when it was read, which their targets tell.
+    """Write rows if no row of `guards` has changed since it was read, as their targets define it.
 
-    On PostgreSQL it is one statement, and so one trip to the server. Nothing needs to be locked between the reading and
-    this.
+    No lock is needed between the read and this call. On PostgreSQL it is one statement, and so one round trip.
 
     Args:
-        guards: one row each, written first, each if the one before it was. Those before the last one may be written
-            though a later one had changed.
-        inserts: written next, if the last guard was. All are in the order of `sql.locks`, which an assertion holds.
+        guards: inserts of one row each. They are written first, each only if the one before it was written. A guard
+            before the last one may be written although a later one has changed.
+        inserts: written next, if the last guard was written, in the order of `sql.locks`, which an assertion checks.
         last: rows that are only inserted, after all others.
 
-    Returns the primary key of the last row of `last`, 0 without one; None when a row had changed.
+    Returns:
+        The primary key of the last row of `last`, 0 without one; None if a row had changed.
     """
     connection = connections[using]
     wanted = [_in_order(insert) for insert in inserts if insert.rows]
@@ -196,11 +197,11 @@ def write_if_unchanged(
 
 
 class _Changed(Exception):
-    """Somebody else changed a row of the guard."""
+    """Another writer has changed a row of a guard."""
 
 
 def _one_by_one(cursor: Any, inserts: Iterable[Insert], connection: BaseDatabaseWrapper) -> int:
-    """Write some inserts, and return the primary key of the last row, where the database made one."""
+    """Write inserts one after another, and return the primary key of the last row, if the database generated one."""
     for insert in inserts:
         _write_rows(cursor, insert, connection)
     return getattr(cursor, "lastrowid", 0) or 0  # psycopg knows none, nor does anybody ask
@@ -243,7 +244,7 @@ def _params(insert: Insert, dialect: Dialect, connection: BaseDatabaseWrapper) -
 
 
 def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[Any]]:
-    """Yield the values of each row, for drivers that know no dates and no time zones."""
+    """Yield the values of each row, for drivers without dates and time zones."""
     target, rows, expected = insert
     instants, days, zone = target.instants, target.days, connection.timezone
     for row in rows:
@@ -258,7 +259,7 @@ def _adapted(insert: Insert, connection: BaseDatabaseWrapper) -> Iterator[list[A
 
 
 def batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> Iterator[Sequence[T]]:
-    """Cut rows of `width` values into statements that the database takes."""
+    """Split rows of `width` values into batches that fit into one statement."""
     if len(rows) <= FEW:
         yield rows
         return
@@ -270,9 +271,9 @@ def batches(rows: Sequence[T], width: int, connection: BaseDatabaseWrapper) -> I
 def _all_in_one(
     inserts: Sequence[Insert], *, guards: Sequence[Insert] = (), last: Insert | None = None
 ) -> tuple[str, list[Any]]:
-    """Return one statement of PostgreSQL that writes rows into several tables, and its parameters.
+    """Return one PostgreSQL statement that writes rows into several tables, and its parameters.
 
-    Parts that nothing reads from are carried out after the statement that they are in, from the last to the first.
+    PostgreSQL executes the parts of a statement that nothing reads from after the main part, the last one first.
     """
     parts = list(reversed(inserts))
     statement = _chain(tuple(map(_part, guards)), tuple(map(_part, parts)), _part(last) if last else None)
@@ -281,7 +282,7 @@ def _all_in_one(
 
 
 def _part(insert: Insert) -> Part:
-    """Return an insert as its statement knows it: all that have many rows alike."""
+    """Return what the text of an insert's statement depends on: all inserts of many rows share one."""
     return insert.target, len(insert.rows) if len(insert.rows) <= FEW else MANY
 
 
@@ -301,7 +302,7 @@ def _chain(guards: tuple[Part, ...], parts: tuple[Part, ...], last: Part | None)
 
 
 FEW, MANY = 3, -1
-"""Rows that go into a statement of PostgreSQL value by value: it is planned faster. More go as an array a column."""
+"""Up to FEW rows go into a PostgreSQL statement value by value, which it plans faster; more go as an array a column."""
 
 _TYPES = {
     "BigAutoField": "bigint",
@@ -335,7 +336,7 @@ def _postgresql_params(insert: Insert) -> list[Any]:
 
 
 def array(values: Iterable[Any]) -> str:
-    """Return values as PostgreSQL reads an array; of texts, psycopg takes six times as long.
+    """Return values as a PostgreSQL array literal. For texts, psycopg itself takes six times as long.
 
     Args:
         values: texts, numbers, truth values, days and instants; None is NULL.
