@@ -459,7 +459,7 @@ class PageStatistics(RuleBasedStateMachine):
             return False
         for row, column in data.draw(st.lists(st.sampled_from(figures), min_size=1, max_size=2, unique=True)):
             step = {int: 1, datetime.date: DAY}.get(type(getattr(row, column)), HOUR)
-            type(row).objects.filter(pk=row.pk).update(**{column: F(column) + step})
+            type(row).unguarded.filter(pk=row.pk).update(**{column: F(column) + step})
         return True
 
     def figures(self):
