@@ -205,7 +205,7 @@ def hot(*, processes: int = 8, seconds: float = 5.0, folding: bool = False) -> F
     from django.db import connections
 
     from pagestats.models import PageView
-    from pagestats.rollups import fold
+    from pagestats.rollups import roll_up_pending
 
     connections.close_all()
     context = get_context("spawn")
@@ -223,7 +223,7 @@ def hot(*, processes: int = 8, seconds: float = 5.0, folding: bool = False) -> F
         time.sleep(0.5)
         if folding:
             since = time.perf_counter()
-            sum(fold(batch_size=2_000))
+            sum(roll_up_pending(batch_size=2_000))
             behind = max(behind, time.perf_counter() - since)
     took = time.perf_counter() - begin
     return {"views/s": PageView.objects.count() / max(took, seconds), "longest fold s": behind}

@@ -77,6 +77,6 @@ class Deferred(PageStats):
 
     def flush(self):
         """Roll up pending page views."""
-        from pagestats.rollups import fold
+        from pagestats.rollups import roll_up_pending
 
-        sum(fold(batch_size=2_000))
+        sum(roll_up_pending(batch_size=2_000))

@@ -101,7 +101,7 @@ def plans() -> list[Plan]:
     night = timedelta(days=1)
     return [
         Plan(name="pagestats clean-up", func="pagestats.tasks.clean_up", every=conf.CLEANUP_INTERVAL),
-        Plan(name="pagestats rollups", func="pagestats.tasks.fold", every=timedelta(minutes=1)),
+        Plan(name="pagestats rollups", func="pagestats.tasks.roll_up_pending", every=timedelta(minutes=1)),
         Plan(name="pagestats prune", func="pagestats.tasks.prune", every=night, first_at=time(3, 15)),
         Plan(name="pagestats verify", func="pagestats.tasks.verify", every=night, first_at=time(4, 15)),
     ]

@@ -23,8 +23,8 @@ from pagestats.runs import BackfillResult, VerifyResult
 BUDGET = timedelta(seconds=5)
 """How long a task of a chain works before it leaves the next chunk to the next task."""
 
-FOLD_EVERY = timedelta(seconds=3)
-FOLD_FOR = timedelta(seconds=50)
+ROLL_UP_EVERY = timedelta(seconds=3)
+ROLL_UP_FOR = timedelta(seconds=50)
 """How often, and for how long, a task rolls up page views that were stored pending: until the task of the next minute,
 unless the cluster ends its tasks earlier, or gives them to another worker."""
 TIME_TO_END = timedelta(seconds=10)
@@ -57,31 +57,31 @@ def clean_up() -> int:
     return deleted
 
 
-def fold() -> int:
+def roll_up_pending() -> int:
     """Roll up what PAGESTATS_ROLLUPS "deferred" stores pending, repeatedly for most of a minute; return how many.
 
     The schedule calls it each minute. With "immediate" it does nothing: imported page views wait for a backfill.
     """
-    folded = 0
-    until = time.monotonic() + _fold_for().total_seconds()
+    rolled_up = 0
+    until = time.monotonic() + _roll_up_for().total_seconds()
     while conf.ROLLUPS == "deferred" and time.monotonic() < until:
-        with closing(rollups.fold()) as chunks:
+        with closing(rollups.roll_up_pending()) as chunks:
             for views in chunks:
-                folded += views
+                rolled_up += views
                 if time.monotonic() >= until:
-                    return folded
-        time.sleep(FOLD_EVERY.total_seconds())
-    return folded
+                    return rolled_up
+        time.sleep(ROLL_UP_EVERY.total_seconds())
+    return rolled_up
 
 
-def _fold_for() -> timedelta:
+def _roll_up_for() -> timedelta:
     """Return how long a task may roll up page views: it has to end before the cluster assumes that it died."""
     if not apps.is_installed("django_q"):
-        return FOLD_FOR
+        return ROLL_UP_FOR
     from django_q.conf import Conf
 
     limits = [timedelta(seconds=limit) - TIME_TO_END for limit in (Conf.TIMEOUT, Conf.RETRY) if limit]
-    return max(BUDGET, min([FOLD_FOR, *limits]))
+    return max(BUDGET, min([ROLL_UP_FOR, *limits]))
 
 
 def prune(*, batch_size: int | None = None) -> int:

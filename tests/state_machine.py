@@ -42,7 +42,7 @@ from pagestats.retention import (
     prune,
     sweep_visitors,
 )
-from pagestats.rollups import Progress, backfill, fold, merge_paths, rebuild, repair, verify
+from pagestats.rollups import Progress, backfill, merge_paths, rebuild, repair, roll_up_pending, verify
 from pagestats.stats import report, snapshot
 from tests.factories import A_SECTION, HOUR, MILLISECOND, MINUTE
 from tests.oracle import (
@@ -280,7 +280,7 @@ class PageStatistics(RuleBasedStateMachine):
         assert {chunk.total for chunk in chunks} <= {pending}
 
     def fold(self, *, batch_size):
-        list(fold(batch_size=batch_size))
+        list(roll_up_pending(batch_size=batch_size))
         self.note_rolled_up()
 
     def visitors(self):
@@ -459,7 +459,7 @@ class PageStatistics(RuleBasedStateMachine):
             return False
         for row, column in data.draw(st.lists(st.sampled_from(figures), min_size=1, max_size=2, unique=True)):
             step = {int: 1, datetime.date: DAY}.get(type(getattr(row, column)), HOUR)
-            type(row).objects.filter(pk=row.pk).update(**{column: F(column) + step})
+            type(row).unguarded.filter(pk=row.pk).update(**{column: F(column) + step})
         return True
 
     def figures(self):

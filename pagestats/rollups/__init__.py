@@ -26,8 +26,8 @@ from pagestats.rollups.folding import (
     backfill,
     backfill_status,
     begin_backfill,
-    fold,
     refuse_while_rebuilding,
+    roll_up_pending,
 )
 from pagestats.rollups.rebuilding import preview_rebuild, rebuild, where_zones_differ
 from pagestats.rollups.verification import begin_verification, verification
@@ -55,7 +55,6 @@ __all__ = [
     "chunk_size",
     "chunks",
     "fix_reporting_zone",
-    "fold",
     "inserts",
     "merge_paths",
     "open_seals",
@@ -66,6 +65,7 @@ __all__ = [
     "refuse_sealed_days",
     "refuse_while_rebuilding",
     "repair",
+    "roll_up_pending",
     "scope_of",
     "slices",
     "subtract_sessions",

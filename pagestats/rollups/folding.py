@@ -73,7 +73,7 @@ def backfill(*, batch_size: int | None = None, run: Run | None = None) -> Genera
     return _backfill(chunk_size(batch_size, default=conf.BACKFILL_BATCH_SIZE), run)
 
 
-def fold(*, batch_size: int | None = None) -> Generator[int, None, None]:
+def roll_up_pending(*, batch_size: int | None = None) -> Generator[int, None, None]:
     """Roll up what is pending now, as `backfill` does but without a `Run`; yield each chunk's number of page views.
 
     Args:

@@ -23,9 +23,7 @@ from pagestats.rollups import (
     preview_merge,
     preview_rebuild,
     rebuild,
-)
-from pagestats.rollups import (
-    fold as fold_pending,
+    roll_up_pending,
 )
 from pagestats.sql import transactions
 from pagestats.stats import snapshot
@@ -359,7 +357,7 @@ def test_nothing_is_merged_into_what_is_no_path(target):
     "work",
     [
         lambda: backfill(batch_size=5),
-        lambda: fold_pending(batch_size=5),
+        lambda: roll_up_pending(batch_size=5),
         lambda: merge_paths("/a", "/b", batch_size=5),
         lambda: prune((T0 + DAY).date(), at=T0 + DAY, batch_size=5),
         lambda: rebuild(batch_size=5),

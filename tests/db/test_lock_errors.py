@@ -187,7 +187,7 @@ def exact(work: Callable[[], Any]) -> Callable[[], Any]:
 
     def verb() -> Any:
         result = work()
-        list(rollups.fold())
+        list(rollups.roll_up_pending())
         assert_exact(zone="UTC" if work is rebuild else None)
         assert list(rollups.verify()) == []
         return result
@@ -222,7 +222,7 @@ CASES = {
     "backfill": Case(prepare_views, exact(lambda: list(rollups.backfill(batch_size=2)))),
     "backfill, the first one": Case(lambda: raw_views([("/a", "s", T0)]), exact(lambda: list(rollups.backfill()))),
     "backfill_aggregates": Case(prepare_views, exact(lambda: run_command("backfill_aggregates"))),
-    "fold": Case(prepare_views, exact(lambda: list(rollups.fold(batch_size=2)))),
+    "roll_up_pending": Case(prepare_views, exact(lambda: list(rollups.roll_up_pending(batch_size=2)))),
     "begin_backfill": Case(prepare_views, lambda: runs_of(rollups.begin_backfill)),
     "rebuild": Case(prepare_views, exact(rebuild)),
     "merge_paths": Case(

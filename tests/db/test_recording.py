@@ -292,7 +292,7 @@ def test_deferred_views_are_stored_pending_and_read_at_once(settings):
     read = snapshot(at=T0)
     assert (read.total_page_views, read.unique_visitors, read.active_visitors) == (4, 2, 1)
     assert [(page.path, page.views) for page in read.page_stats] == [("/a", 2), ("/b", 2)]
-    assert sum(rollups.fold()) == 4
+    assert sum(rollups.roll_up_pending()) == 4
     assert snapshot(at=T0) == read
     assert Rollup.objects.get(dimension="site").visitors == 2
 
@@ -302,7 +302,7 @@ def test_while_the_rollups_are_rebuilt_views_stay_pending():
     Calendar.unguarded.update(next_zone="UTC")
     assert not record_page_view(a_hit(path="/b")).rolled_up
     assert Rollup.objects.get(dimension="site").views == 1
-    assert sum(rollups.fold()) == 0
+    assert sum(rollups.roll_up_pending()) == 0
 
 
 @pytest.mark.parametrize("rollups_are", ["immediate", "deferred"])
@@ -315,7 +315,7 @@ def test_a_view_of_a_sealed_day_is_refused(settings, rollups_are):
         record_page_views([a_hit(path="/b"), a_hit(path="/late", at=T0 - DAY)])
     assert PageView.objects.count() == 1
     raw_views([("/late", "s", T0 - DAY), ("/c", "s", T0)])
-    assert sum(rollups.fold()) == 1
+    assert sum(rollups.roll_up_pending()) == 1
     assert PageView.objects.pending().count() == 1
 
 

@@ -395,8 +395,8 @@ def test_deferred_page_views_are_folded_again_and_again_for_a_while(settings, mo
     monkeypatch.setattr(tasks.time, "sleep", view_meanwhile)
     record_page_view(a_hit(path="/0"))
     assert PageView.objects.pending().count() == 1
-    assert tasks.fold() == 3
-    assert naps == [tasks.FOLD_EVERY.total_seconds()] * 3
+    assert tasks.roll_up_pending() == 3
+    assert naps == [tasks.ROLL_UP_EVERY.total_seconds()] * 3
     assert (PageView.objects.pending().count(), Rollup.objects.get(dimension="site").views) == (0, 3)
     assert not Run.objects.exists()
 
@@ -407,7 +407,7 @@ def test_deferred_page_views_are_folded_again_and_again_for_a_while(settings, mo
 def test_a_task_that_folds_ends_before_the_cluster_takes_it_for_a_dead_one(monkeypatch, timeout, retry, seconds):
     monkeypatch.setattr("django_q.conf.Conf.TIMEOUT", timeout)
     monkeypatch.setattr("django_q.conf.Conf.RETRY", retry)
-    assert tasks._fold_for() == timedelta(seconds=seconds)
+    assert tasks._roll_up_for() == timedelta(seconds=seconds)
 
 
 @pytest.mark.django_db
@@ -422,5 +422,5 @@ def test_no_backfill_is_scheduled_while_the_rollups_are_being_rebuilt():
 @pytest.mark.django_db
 def test_with_immediate_rollups_nothing_is_folded_but_by_a_backfill():
     raw_views([("/a", "s", T0)])
-    assert tasks.fold() == 0
+    assert tasks.roll_up_pending() == 0
     assert PageView.objects.pending().count() == 1

@@ -293,7 +293,7 @@ def test_a_rebuild_waits_for_a_writer_that_has_not_seen_that_it_began(isolation:
         assert waited == {"transactions that began before the rebuild"}
     assert PageView.objects.count() == 2
     assert list(rollups.verify()) == []
-    assert_exact()
+    assert_exact(zone="UTC")
 
 
 def test_a_rebuild_waits_only_so_long_for_a_reader(isolation: str) -> None:

@@ -55,7 +55,7 @@ class Command(StatsCommand):
         elif schedule:
             self.schedule(batch_size)
         else:
-            self.fold(batch_size, quietly=not options["verbosity"])
+            self.roll_up(batch_size, quietly=not options["verbosity"])
 
     def schedule(self, batch_size: int | None) -> None:
         """Schedule the backfill on the cluster."""
@@ -75,7 +75,7 @@ class Command(StatsCommand):
                 " Use --status to see its progress."
             )
 
-    def fold(self, batch_size: int | None, *, quietly: bool) -> None:
+    def roll_up(self, batch_size: int | None, *, quietly: bool) -> None:
         """Backfill in this process, with a progress bar."""
         done: Progress | None = None
         try:
